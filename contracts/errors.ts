@@ -1,0 +1,51 @@
+/** What a request can be refused for: one table, rendered by each surface in its own words and envelope. */
+
+export const refusals = {
+  VALIDATION_ERROR: 400,
+  UNAUTHORIZED: 401,
+  FORBIDDEN: 403,
+  NOT_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  CONFLICT: 409,
+  PAYLOAD_TOO_LARGE: 413,
+  UNSUPPORTED_MEDIA_TYPE: 415,
+  UNPROCESSABLE: 422,
+  RATE_LIMIT_EXCEEDED: 429,
+  SERVICE_UNAVAILABLE: 503,
+} as const;
+
+export type RefusalCode = keyof typeof refusals;
+
+/** One thing that is wrong with a request. `path` names the field, e.g. `['body', 'message']`. */
+export interface Issue {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** A request that is refused and changed nothing. `message` says what to do about it. */
+export class Refusal extends Error {
+  readonly code: RefusalCode;
+  readonly issues: readonly Issue[];
+  /** Seconds after which the same request may succeed, where that is known. */
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(
+    code: RefusalCode,
+    message: string,
+    options: { issues?: readonly Issue[]; retryAfterSeconds?: number } = {},
+  ) {
+    super(message);
+    this.name = 'Refusal';
+    this.code = code;
+    this.issues = options.issues ?? [];
+    this.retryAfterSeconds = options.retryAfterSeconds;
+  }
+
+  get status(): number {
+    return refusals[this.code];
+  }
+}
+
+export function refuse(code: RefusalCode, message: string): never {
+  throw new Refusal(code, message);
+}

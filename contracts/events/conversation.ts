@@ -1,0 +1,187 @@
+/**
+ * A conversation and the turns in it: one stream, `conversation-<id>`, so that who may answer, what was
+ * interrupted and what is still waiting is decided in one place. Stored format: version with care.
+ */
+import { z } from 'zod';
+import { event } from './define.ts';
+
+export const conversationMode = z.enum(['assistant', 'companion', 'voice', 'build', 'dj_luna', 'ceo_luna']);
+export type ConversationMode = z.infer<typeof conversationMode>;
+
+export const modelRoute = z.enum(['nano', 'pro', 'tools']);
+export type ModelRoute = z.infer<typeof modelRoute>;
+
+export const tokenUsage = z.strictObject({
+  promptTokens: z.int().nonnegative(),
+  completionTokens: z.int().nonnegative(),
+  /** The part of promptTokens that the provider took from its cache. */
+  cachedTokens: z.int().nonnegative(),
+});
+export type TokenUsage = z.infer<typeof tokenUsage>;
+
+/** One attempt at one provider within a turn, in the order they were tried. */
+export const providerTry = z.strictObject({
+  provider: z.string(),
+  model: z.string(),
+  outcome: z.enum(['answered', 'failed', 'interrupted']),
+  /** Why it failed; null when it answered. */
+  reason: z.string().nullable(),
+});
+export type ProviderTry = z.infer<typeof providerTry>;
+
+export const toolRequest = z.strictObject({
+  /** Unique in the turn; the tool's idempotency key. */
+  toolCallId: z.string(),
+  tool: z.string(),
+  arguments: z.unknown(),
+});
+export type ToolRequest = z.infer<typeof toolRequest>;
+
+export const routerDecision = z.strictObject({
+  class: z.enum(['chat', 'transform', 'factual', 'actionable']),
+  route: modelRoute,
+  confidence: z.enum(['estimate', 'verified']),
+  needsFreshData: z.boolean(),
+  needsTools: z.boolean(),
+  riskIfWrong: z.enum(['low', 'medium', 'high']),
+  /** What decided: the request's own model or route, a pattern, a keyword, or the default. */
+  decisionSource: z.enum(['hard_rule', 'regex', 'keyword', 'classifier']),
+  matchedPatterns: z.array(z.string()),
+  decisionTimeMs: z.number().nonnegative(),
+});
+export type RouterDecision = z.infer<typeof routerDecision>;
+
+/** What every ended turn says about how its answer came about. */
+const turnOutcome = {
+  turnId: z.string(),
+  /** The answer's message id; derived from the turn's. */
+  messageId: z.string(),
+  /** The answer, as far as it got. */
+  content: z.string(),
+  /** Who really answered; null when nobody did. */
+  provider: z.string().nullable(),
+  model: z.string().nullable(),
+  /** What the request or the conversation asked for; null when nothing. */
+  requestedModel: z.string().nullable(),
+  route: modelRoute.nullable(),
+  tried: z.array(providerTry),
+  toolsUsed: z.array(z.string()),
+  usage: tokenUsage,
+  /** US dollars; null when a model without a known price took part. */
+  costUsd: z.number().nonnegative().nullable(),
+  durationMs: z.number().nonnegative(),
+};
+
+const turnId = z.string();
+
+export const conversationEvents = {
+  ConversationStarted: event(
+    z.strictObject({
+      title: z.string().nullable(),
+      mode: conversationMode,
+      /** As asked for: `provider/model`, a model's name, a route, or null for the default. */
+      model: z.string().nullable(),
+    }),
+    ['title'],
+  ),
+  ConversationRenamed: event(z.strictObject({ title: z.string() }), ['title']),
+  ConversationModeChanged: event(z.strictObject({ mode: conversationMode })),
+  ConversationArchived: event(z.strictObject({})),
+  ConversationUnarchived: event(z.strictObject({})),
+  ConversationEnded: event(z.strictObject({})),
+  ConversationDeleted: event(z.strictObject({})),
+
+  /** A user's message, and with it the request for a turn that answers it. */
+  MessageSent: event(
+    z.strictObject({
+      messageId: z.string(),
+      turnId,
+      content: z.string(),
+      /** The model asked for with this message; null: the conversation's. */
+      model: z.string().nullable(),
+    }),
+    ['content'],
+  ),
+
+  /** A worker takes the turn: the claim that makes it the only one to record steps of it. */
+  TurnStarted: event(z.strictObject({ turnId, attempt: z.int().positive(), worker: z.string() })),
+  /** A worker that shuts down gives the turn back; the next attempt does not count against it. */
+  TurnReleased: event(z.strictObject({ turnId, worker: z.string() })),
+  MessageRouted: event(z.strictObject({ turnId, decision: routerDecision })),
+  ContextCompacted: event(
+    z.strictObject({
+      turnId,
+      summary: z.string(),
+      /** The events of this stream that the summary stands for, both ends included. */
+      fromRevision: z.int().nonnegative(),
+      toRevision: z.int().nonnegative(),
+      tokensBefore: z.int().nonnegative(),
+      tokensAfter: z.int().nonnegative(),
+      provider: z.string(),
+      model: z.string(),
+    }),
+    ['summary'],
+  ),
+  ModelCalled: event(
+    z.strictObject({
+      turnId,
+      callId: z.string(),
+      /** 1 for the turn's first call, then one more after each round of tools. */
+      step: z.int().positive(),
+      provider: z.string(),
+      model: z.string(),
+      /** SHA-256 of the canonical JSON of what was sent, which the stream's events up to here rebuild. */
+      promptDigest: z.string(),
+      promptTokens: z.int().nonnegative(),
+      tools: z.array(z.string()),
+    }),
+  ),
+  ModelAnswered: event(
+    z.strictObject({
+      turnId,
+      callId: z.string(),
+      text: z.string(),
+      reasoning: z.string(),
+      toolRequests: z.array(toolRequest),
+      finishReason: z.enum(['stop', 'length', 'tool-calls', 'content-filter', 'other']),
+      usage: tokenUsage,
+      costUsd: z.number().nonnegative().nullable(),
+      durationMs: z.number().nonnegative(),
+      firstTokenMs: z.number().nonnegative().nullable(),
+    }),
+    ['text', 'reasoning', 'toolRequests.*.arguments'],
+  ),
+  ModelFailed: event(
+    z.strictObject({
+      turnId,
+      callId: z.string(),
+      reason: z.string(),
+      /** The text that had already been streamed; empty when the failure came before the first token. */
+      text: z.string(),
+      durationMs: z.number().nonnegative(),
+    }),
+    ['text'],
+  ),
+  /** Taken before a tool that changes something: the point to come back to. */
+  CheckpointTaken: event(z.strictObject({ turnId, toolCallId: z.string(), revision: z.int().nonnegative() })),
+  ToolCalled: event(
+    z.strictObject({ turnId, callId: z.string(), ...toolRequest.shape, readOnly: z.boolean() }),
+    ['arguments'],
+  ),
+  ToolReturned: event(
+    z.strictObject({
+      turnId,
+      toolCallId: z.string(),
+      tool: z.string(),
+      /** JSON, verbatim as the tool gave it; for an error `{error: string}`. */
+      result: z.unknown(),
+      isError: z.boolean(),
+      durationMs: z.number().nonnegative(),
+    }),
+    ['result'],
+  ),
+  InterruptRequested: event(z.strictObject({ turnId })),
+  TurnCompleted: event(z.strictObject(turnOutcome), ['content']),
+  TurnInterrupted: event(z.strictObject(turnOutcome), ['content']),
+  TurnFailed: event(z.strictObject({ ...turnOutcome, reason: z.string() }), ['content']),
+};
