@@ -10,7 +10,10 @@ import { z } from 'zod';
 export type Position = string;
 export const position = z
   .string()
-  .regex(/^(0|[1-9]\d{0,19})$/, 'a position is a whole number of at most 20 digits, as X-Event-Position gave it');
+  .regex(
+    /^(0|[1-9]\d{0,19})$/,
+    'a position is a whole number of at most 20 digits, as X-Event-Position gave it',
+  );
 
 /** Before the first event. */
 export const START: Position = '0';

@@ -1,0 +1,64 @@
+/**
+ * Routes are data: validation, authorisation, error rendering, API documents and the routes × roles test all
+ * read the same table.
+ */
+import type { z } from 'zod';
+import type { Role } from '../events/identity.ts';
+
+/** Whose naming, envelope and error body a route speaks. Operators' routes (`odeon`) speak Luna's. */
+export type RouteSurface = 'luna' | 'zerg' | 'odeon';
+
+export const permissions = [
+  'chat:read',
+  'chat:write',
+  'keys:manage',
+  'log:read',
+  'users:manage',
+  'projections:manage',
+  /** Sees what belongs to others. */
+  'all:read',
+] as const;
+export type Permission = (typeof permissions)[number];
+
+export const rolePermissions: Readonly<Record<Role, readonly Permission[]>> = {
+  user: ['chat:read', 'chat:write', 'keys:manage'],
+  auditor: ['chat:read', 'log:read', 'all:read'],
+  admin: permissions,
+};
+
+/** Who may call: anybody, anybody who is logged in, or whoever holds the permission. */
+export type Access = 'public' | 'authenticated' | Permission;
+
+export interface RouteContract<
+  Params extends z.ZodType = z.ZodType,
+  Query extends z.ZodType = z.ZodType,
+  Body extends z.ZodType = z.ZodType,
+> {
+  readonly surface: RouteSurface;
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** With `:name` parameters. */
+  readonly path: string;
+  readonly summary: string;
+  readonly access: Access;
+  readonly params?: Params;
+  readonly query?: Query;
+  readonly body?: Body;
+  /** Status → schema of the body; `stream` for server-sent events or another text stream. */
+  readonly answers: Readonly<Record<number, z.ZodType | 'stream' | 'empty'>>;
+  /**
+   * How a command route answers a repeated Idempotency-Key: with the stored first answer, or (for answers that
+   * are streams or hold a secret, which are not stored) by running again over the recorded events.
+   */
+  readonly repeat?: 'stored' | 'derived';
+}
+
+export const isCommand = (route: RouteContract): boolean => route.method !== 'GET';
+
+/** Declares a route, keeping the types of its schemas. */
+export const route = <
+  const Params extends z.ZodType = z.ZodUnknown,
+  const Query extends z.ZodType = z.ZodUnknown,
+  const Body extends z.ZodType = z.ZodUnknown,
+>(
+  contract: RouteContract<Params, Query, Body>,
+): RouteContract<Params, Query, Body> => contract;

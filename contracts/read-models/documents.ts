@@ -1,0 +1,206 @@
+/** The documents that the projections make: one read model each, which every surface renders in its own words. */
+import { z } from 'zod';
+import { actor, surface } from '../envelope.ts';
+import {
+  conversationMode,
+  modelRoute,
+  providerTry,
+  routerDecision,
+  tokenUsage,
+} from '../events/conversation.ts';
+import { role } from '../events/identity.ts';
+import { factCategory } from '../events/memory.ts';
+
+/** `conversations`, id = conversation id. A deleted conversation has no document. */
+export const conversationDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  title: z.string().nullable(),
+  mode: conversationMode,
+  /** As asked for; null for the default. */
+  model: z.string().nullable(),
+  /** The surface it was begun on. */
+  surface,
+  status: z.enum(['active', 'ended']),
+  archived: z.boolean(),
+  messageCount: z.int(),
+  createdAt: z.string(),
+  updatedAt: z.string(),
+});
+export type ConversationDocument = z.infer<typeof conversationDocument>;
+
+/** `messages`, id = message id. Ordered within a conversation by `revision`. */
+export const messageDocument = z.object({
+  id: z.string(),
+  conversationId: z.string(),
+  owner: z.string(),
+  /** Of the event in the conversation's stream that it came from. */
+  revision: z.int(),
+  turnId: z.string(),
+  role: z.enum(['user', 'assistant']),
+  content: z.string(),
+  status: z.enum(['complete', 'interrupted', 'failed']),
+  /** Why a failed answer failed. */
+  reason: z.string().nullable(),
+  createdAt: z.string(),
+  /** Of an answer: how it came about. Null on a user's message. */
+  answer: z
+    .object({
+      provider: z.string().nullable(),
+      model: z.string().nullable(),
+      requestedModel: z.string().nullable(),
+      route: modelRoute.nullable(),
+      tried: z.array(providerTry),
+      toolsUsed: z.array(z.string()),
+      usage: tokenUsage,
+      costUsd: z.number().nullable(),
+      durationMs: z.number(),
+    })
+    .nullable(),
+});
+export type MessageDocument = z.infer<typeof messageDocument>;
+
+/** `turns`, id = turn id. */
+export const turnDocument = z.object({
+  id: z.string(),
+  conversationId: z.string(),
+  owner: z.string(),
+  userMessageId: z.string(),
+  status: z.enum(['queued', 'running', 'completed', 'interrupted', 'failed']),
+  attempt: z.int(),
+  /** Of the conversation's stream: of the user's message, and of the event that ended the turn. */
+  firstRevision: z.int(),
+  lastRevision: z.int().nullable(),
+  decision: routerDecision.nullable(),
+  /** One entry for each model that a finished call used. */
+  calls: z.array(
+    z.object({
+      provider: z.string(),
+      model: z.string(),
+      usage: tokenUsage.nullable(),
+      costUsd: z.number().nullable(),
+      durationMs: z.number(),
+      error: z.string().nullable(),
+    }),
+  ),
+  tools: z.array(z.object({ tool: z.string(), isError: z.boolean(), durationMs: z.number() })),
+  reason: z.string().nullable(),
+  requestedAt: z.string(),
+  startedAt: z.string().nullable(),
+  endedAt: z.string().nullable(),
+});
+export type TurnDocument = z.infer<typeof turnDocument>;
+
+/** `activity`, id = event id: one row an event, never changed. */
+export const activityDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  conversationId: z.string().nullable(),
+  turnId: z.string().nullable(),
+  category: z.enum([
+    'llm_call',
+    'tool_invoke',
+    'memory_op',
+    'state_event',
+    'error',
+    'background',
+    'system',
+    'irc',
+  ]),
+  eventType: z.string(),
+  level: z.enum(['info', 'success', 'warn', 'error']),
+  title: z.string(),
+  message: z.string().nullable(),
+  details: z.record(z.string(), z.unknown()),
+  source: z.string(),
+  durationMs: z.number().nullable(),
+  actor,
+  createdAt: z.string(),
+});
+export type ActivityDocument = z.infer<typeof activityDocument>;
+
+/** `facts`, id = fact id. A forgotten fact has no document. */
+export const factDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  category: factCategory,
+  key: z.string(),
+  value: z.string(),
+  confidence: z.number(),
+  mentionCount: z.int(),
+  firstMentioned: z.string(),
+  lastMentioned: z.string(),
+});
+export type FactDocument = z.infer<typeof factDocument>;
+
+/** `users`, id = user id. */
+export const userDocument = z.object({
+  id: z.string(),
+  email: z.string(),
+  displayName: z.string(),
+  role,
+  disabled: z.boolean(),
+  passwordHash: z.string(),
+  createdAt: z.string(),
+});
+export type UserDocument = z.infer<typeof userDocument>;
+
+/** `sessions`, id = session id: who is logged in. */
+export const sessionDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  active: z.boolean(),
+  startedAt: z.string(),
+  refreshedAt: z.string(),
+  expiresAt: z.string(),
+});
+export type SessionDocument = z.infer<typeof sessionDocument>;
+
+/** `api-keys`, id = key id. */
+export const apiKeyDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  name: z.string(),
+  permissions: z.array(z.string()),
+  keyHash: z.string(),
+  prefix: z.string(),
+  expiresAt: z.string().nullable(),
+  revokedAt: z.string().nullable(),
+  createdAt: z.string(),
+});
+export type ApiKeyDocument = z.infer<typeof apiKeyDocument>;
+
+/** `usage`, id = `<owner>:<YYYY-MM-DD>` (UTC): what models cost an owner on a day. */
+export const usageDocument = z.object({
+  owner: z.string(),
+  day: z.string(),
+  requests: z.int(),
+  errors: z.int(),
+  totalDurationMs: z.number(),
+  /** By `provider/model`. */
+  models: z.record(
+    z.string(),
+    z.object({
+      requests: z.int(),
+      inputTokens: z.int(),
+      outputTokens: z.int(),
+      cachedTokens: z.int(),
+      /** Of the calls whose price is known. */
+      costUsd: z.number(),
+    }),
+  ),
+});
+export type UsageDocument = z.infer<typeof usageDocument>;
+
+/** The names of the collections and what is in them. */
+export interface Collections {
+  conversations: ConversationDocument;
+  messages: MessageDocument;
+  turns: TurnDocument;
+  activity: ActivityDocument;
+  facts: FactDocument;
+  users: UserDocument;
+  sessions: SessionDocument;
+  'api-keys': ApiKeyDocument;
+  usage: UsageDocument;
+}

@@ -1,0 +1,67 @@
+/** What a route's handler gets and gives. The adapter (`server.ts`) does everything else from the route table. */
+import type { ServerResponse } from 'node:http';
+import type { z } from 'zod';
+import type { Caller } from '../../contracts/caller.ts';
+import type { Position, Surface } from '../../contracts/envelope.ts';
+import type { RouteContract } from '../../contracts/http/route.ts';
+
+export interface RequestContext {
+  readonly surface: Surface;
+  /** Null on public routes. */
+  readonly caller: Caller | null;
+  /** From `X-Correlation-Id` (or `X-Request-Id`) when the client sent a sound one, else made. */
+  readonly correlationId: string;
+  /** Derived from the Idempotency-Key where there is one: the same for every try. */
+  readonly commandId: string;
+  /** True when the commands of this request may have been carried out by an earlier try of it. */
+  readonly retried: boolean;
+  readonly address: string;
+  readonly userAgent: string;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+  /** Notes what the request appended: the answer waits for the projections and carries the latest position. */
+  reached(position: Position): void;
+  /** Waits, bounded, until the projections show what was noted with `reached`. Done before every answer. */
+  settled(): Promise<void>;
+}
+
+export interface JsonAnswer {
+  readonly status: number;
+  /** Left out for an empty answer. */
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+}
+
+/** An answer that the handler writes itself, e.g. server-sent events: it must begin with `writeHead`. */
+export interface StreamAnswer {
+  readonly stream: (response: ServerResponse) => void | Promise<void>;
+}
+
+export type Answer = JsonAnswer | StreamAnswer;
+
+export interface HandlerInput<Contract extends RouteContract> {
+  readonly params: Contract extends RouteContract<infer P, z.ZodType, z.ZodType> ? z.output<P> : never;
+  readonly query: Contract extends RouteContract<z.ZodType, infer Q, z.ZodType> ? z.output<Q> : never;
+  readonly body: Contract extends RouteContract<z.ZodType, z.ZodType, infer B> ? z.output<B> : never;
+  readonly context: RequestContext;
+}
+
+export interface Endpoint {
+  readonly contract: RouteContract;
+  readonly handle: (input: HandlerInput<RouteContract>) => Answer | Promise<Answer>;
+}
+
+/** Binds a handler to its route. */
+export function endpoint<Contract extends RouteContract>(
+  contract: Contract,
+  handle: (input: HandlerInput<Contract>) => Answer | Promise<Answer>,
+): Endpoint {
+  return { contract, handle: handle as Endpoint['handle'] };
+}
+
+/** The caller of a route that is not public. */
+export function callerOf(context: RequestContext): Caller {
+  if (context.caller === null) throw new Error('A public route has no caller.');
+  return context.caller;
+}

@@ -1,0 +1,112 @@
+/**
+ * The read models: documents by id with declared indexes, written in batches together with the checkpoint of
+ * the projection that made them. A projection's documents live in a copy; a rebuild fills a second copy and
+ * switches over atomically. `conformance.ts` holds every adapter to what is written here.
+ */
+import type { Position } from '../../contracts/envelope.ts';
+import type { SetAsideEvent } from '../../contracts/projections.ts';
+
+/** A stored document: `body` as the projection made it, `position` of the last event that touched it. */
+export interface Stored<Body> {
+  readonly id: string;
+  readonly position: Position;
+  readonly body: Body;
+}
+
+/** Names a copy of a projection's documents, made by `createCopy`. */
+export type CopyId = string;
+
+export type Scalar = string | number | boolean | null;
+
+export interface Query {
+  /** Equality on fields of the body; an array means any of these. */
+  readonly where?: Readonly<Record<string, Scalar | readonly Scalar[]>>;
+  /** A range on one field of the body, or on `position`. */
+  readonly range?: {
+    readonly field: string;
+    readonly after?: string | number;
+    readonly from?: string | number;
+    readonly before?: string | number;
+    readonly upTo?: string | number;
+  };
+  /** A field of the body or `position`; ties are broken by id. Default: by id. */
+  readonly orderBy?: { readonly field: string; readonly direction: 'ascending' | 'descending' };
+  readonly limit: number;
+  readonly offset?: number;
+  /** `next` of the page before, for the same query. */
+  readonly cursor?: string;
+}
+
+export interface Page<Body> {
+  readonly documents: readonly Stored<Body>[];
+  /** Pass it as `cursor` for the next page; null when there is none. */
+  readonly next: string | null;
+}
+
+export interface Checkpoint {
+  /** Everything up to here has been processed. */
+  readonly position: Position;
+  /** How many events of the projection's types have been processed (those set aside included). */
+  readonly seen: number;
+}
+
+export interface WriteBatch {
+  readonly copy: CopyId;
+  readonly puts: readonly Stored<unknown>[];
+  readonly deletes: readonly string[];
+  readonly checkpoint: Checkpoint;
+  readonly setAside?: { readonly add: readonly SetAsideEvent[]; readonly remove: readonly Position[] };
+}
+
+export interface CopyInfo {
+  readonly copy: CopyId;
+  readonly projection: string;
+  readonly version: number;
+  readonly live: boolean;
+  readonly checkpoint: Checkpoint;
+}
+
+export interface CollectionSpec {
+  readonly projection: string;
+  readonly version: number;
+  /** Each index is a list of fields of the body (dots reach into objects), or `position` as the last one. */
+  readonly indexes: readonly (readonly string[])[];
+}
+
+/** What readers need. `collection` is a projection's name: they always see its live copy. */
+export interface ReadModels {
+  get<Body>(collection: string, id: string): Promise<Stored<Body> | null>;
+  find<Body>(collection: string, query: Query): Promise<Page<Body>>;
+  count(collection: string, where?: Query['where']): Promise<number>;
+}
+
+/** What the projection runtime needs besides. */
+export interface ReadModelStore extends ReadModels {
+  copies(): Promise<readonly CopyInfo[]>;
+  /** Makes an empty copy with a checkpoint at `START`; it is live at once when the projection has none yet. */
+  createCopy(spec: CollectionSpec): Promise<CopyId>;
+  /** Makes the copy the live one and drops the others of its projection; readers see one or the other. */
+  activate(copy: CopyId): Promise<void>;
+  dropCopy(copy: CopyId): Promise<void>;
+  getFrom(copy: CopyId, ids: readonly string[]): Promise<ReadonlyMap<string, Stored<unknown>>>;
+  /** Writes all batches with their checkpoints, or (embedded) none. Writing the same again changes nothing. */
+  write(batches: readonly WriteBatch[]): Promise<void>;
+  setAside(copy: CopyId, query?: { documentId?: string; limit?: number }): Promise<readonly SetAsideEvent[]>;
+  /** Every document of a copy, ordered by id, for comparing copies. */
+  dump(copy: CopyId): AsyncIterable<Stored<unknown>>;
+  close(): Promise<void>;
+}
+
+/** Snapshots of aggregates' states: a cache that saves folding long streams, and may be thrown away. */
+export interface SnapshotStore {
+  get(stream: string): Promise<Snapshot | null>;
+  put(stream: string, snapshot: Snapshot): Promise<void>;
+}
+
+export interface Snapshot {
+  /** The revision of the last event folded into `state`. */
+  readonly revision: number;
+  /** The version of the state's shape; a snapshot of another version is ignored. */
+  readonly stateVersion: number;
+  readonly state: unknown;
+}
