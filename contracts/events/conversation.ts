@@ -108,6 +108,16 @@ export const conversationEvents = {
   /** A worker that shuts down gives the turn back; the next attempt does not count against it. */
   TurnReleased: event(z.strictObject({ turnId, worker: z.string() })),
   MessageRouted: event(z.strictObject({ turnId, decision: routerDecision })),
+  /** What the turn's prompts are made of besides the conversation's own messages. */
+  ContextPrepared: event(
+    z.strictObject({
+      turnId,
+      /** The system prompt, with what is known about the user. */
+      system: z.string(),
+      tools: z.array(z.string()),
+    }),
+    ['system'],
+  ),
   ContextCompacted: event(
     z.strictObject({
       turnId,
@@ -140,6 +150,9 @@ export const conversationEvents = {
     z.strictObject({
       turnId,
       callId: z.string(),
+      /** Who answered, as in the call's ModelCalled. */
+      provider: z.string(),
+      model: z.string(),
       text: z.string(),
       reasoning: z.string(),
       toolRequests: z.array(toolRequest),
@@ -155,6 +168,9 @@ export const conversationEvents = {
     z.strictObject({
       turnId,
       callId: z.string(),
+      /** Who failed, as in the call's ModelCalled. */
+      provider: z.string(),
+      model: z.string(),
       reason: z.string(),
       /** The text that had already been streamed; empty when the failure came before the first token. */
       text: z.string(),

@@ -72,7 +72,7 @@ export const turnDocument = z.object({
   firstRevision: z.int(),
   lastRevision: z.int().nullable(),
   decision: routerDecision.nullable(),
-  /** One entry for each model that a finished call used. */
+  /** One entry for each finished call of a model, in order. */
   calls: z.array(
     z.object({
       provider: z.string(),
