@@ -1,0 +1,39 @@
+/** Finds arithmetic in a sentence and writes it the way the `calculate` tool reads it. Pure. */
+
+const PREFIX =
+  /^(?:please )?(?:what(?:'s| is| are| does)|how much (?:is|are)|calculate|compute|evaluate|work out|solve)(?: the (?:result|value|sum|product) of)? /i;
+
+/** Words for operators, as they are replaced in order. */
+const words: readonly (readonly [RegExp, string])[] = [
+  [/(?<=\d),(?=\d{3}(?!\d))/g, ''],
+  [/[×✕⋅·]/g, '*'],
+  [/÷/g, '/'],
+  [/[−–]/g, '-'],
+  [/\*\*/g, '^'],
+  [/(?<=\d) ?x ?(?=[\d(])/gi, '*'],
+  [/\bmultiplied by\b|\btimes\b/gi, '*'],
+  [/\bdivided by\b/gi, '/'],
+  [/\bplus\b/gi, '+'],
+  [/\bminus\b/gi, '-'],
+  [/\b(?:raised )?to the power (?:of )?/gi, '^'],
+  [/\bsquared\b/gi, '^2'],
+  [/\bcubed\b/gi, '^3'],
+  [/\b(?:the )?square root of ?(\d{1,40}(?:\.\d{1,40})?)/gi, 'sqrt($1)'],
+  [/\b(?:the )?square root of ?(?=\()/gi, 'sqrt'],
+  [/ ?\b(?:percent|per cent)\b/gi, '%'],
+  [/% of /gi, '% of '],
+];
+
+const ARITHMETIC = /^(?:[\d.()+\-*/^%\s]|sqrt|of){1,500}$/;
+const OPERATION = /\d\s{0,9}(?:[+*/^%]|-)|sqrt|[)]\s{0,9}[+\-*/^%]/;
+const DATE = /^\d{1,4}([-/.])\d{1,2}\1\d{1,4}$/;
+
+/** The expression that is asked for, e.g. `12.5% of 80`; null when the sentence is no arithmetic. */
+export function expressionIn(sentence: string): string | null {
+  const asked = PREFIX.test(sentence);
+  let text = sentence.replace(PREFIX, '');
+  for (const [pattern, replacement] of words) text = text.replace(pattern, replacement);
+  text = text.replace(/[=?!\s]{1,20}$/, '').trim();
+  if (!ARITHMETIC.test(text) || !OPERATION.test(text)) return null;
+  return !asked && DATE.test(text) ? null : text;
+}
