@@ -1,0 +1,25 @@
+/** Query and path parameters that several surfaces share. */
+import { z } from 'zod';
+import { position } from '../envelope.ts';
+
+/** Any text: an id that cannot exist is answered like one that does not. */
+export const idParams = z.object({ id: z.string() });
+
+export const limit = (max: number, byDefault: number) =>
+  z.coerce.number().int().min(1).max(max).default(byDefault);
+
+export const offset = z.coerce.number().int().min(0).max(1_000_000).default(0);
+
+/** Answers from the past: as of the position, or of the last event committed at or before the time. */
+export const asOf = z
+  .union([position, z.iso.datetime({ offset: true })], {
+    error: 'asOf is a position (as X-Event-Position gave it) or an RFC 3339 time (write + as %2B)',
+  })
+  .optional();
+
+/** Pages through messages: the page that ends before, or begins after, the message with this id. */
+export const messagePage = { before: z.string().optional(), after: z.string().optional() };
+
+export const notBoth = (query: { before?: string | undefined; after?: string | undefined }): boolean =>
+  query.before === undefined || query.after === undefined;
+export const NOT_BOTH = { error: 'give before or after, not both', path: ['before'] };
