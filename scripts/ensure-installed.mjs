@@ -26,7 +26,9 @@ if (fault !== null) {
   if (remaining !== null) fail(`npm ci has run, but ${remaining}.`);
   const { stdout, error } = spawnSync(node, ['--version'], { encoding: 'utf8' });
   if (!stdout?.startsWith('v24.')) {
-    fail(`The project needs Node 24, but ${node} ${error ? `cannot run: ${error.message}` : `is ${stdout}`}.`);
+    fail(
+      `The project needs Node 24, but ${node} ${error ? `cannot run: ${error.message}` : `is ${stdout}`}.`,
+    );
   }
 }
 
@@ -40,7 +42,8 @@ function findFault() {
     const found = installed[path];
     // Optional packages are there only for the platforms that they are made for.
     const mayBeAbsent = entry.optional === true || (entry.dev === true && mayLackDevelopment);
-    if (found === undefined ? !mayBeAbsent : !same(found, entry)) return `${path} is not as the lock file says`;
+    if (found === undefined ? !mayBeAbsent : !same(found, entry))
+      return `${path} is not as the lock file says`;
     if (found !== undefined && !existsSync(join(root, path))) return `${path} was removed`;
   }
   for (const path of Object.keys(installed)) {
