@@ -32,8 +32,8 @@ process.once('disconnect', () => process.exit(1));
 process.channel?.unref();
 setInterval(() => report({ kind: 'alive' }), 1_000).unref();
 
-/** The process's own pipes, which Node opens when they are first touched. */
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(1)); // nobody reads
+// Touching them opens the process's own pipes, which are not what a test left open.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(1));
 const openAtStart = process.getActiveResourcesInfo();
 
 const ci = process.env.CI !== undefined;
