@@ -1,0 +1,203 @@
+/**
+ * The embedded event store: one SQLite file, one writer in a thread of its own (group commit, durable before
+ * it is acknowledged), reads on the main thread in bounded pages, and the newest events kept in memory for
+ * those who follow live.
+ */
+import { setImmediate as othersRan } from 'node:timers/promises';
+import { type EventEnvelope, type Position, START } from '../../contracts/envelope.ts';
+import { passes } from './filter.ts';
+import { checkAppend, checkCount, checkName, checkPosition, parseTime } from './input.ts';
+import {
+  type EventFilter,
+  type EventPage,
+  type EventStore,
+  type ReadAllOptions,
+  type ReadStreamOptions,
+  StoreUnavailable,
+  type SubscribeOptions,
+} from './port.ts';
+import { lockDirectory } from './sqlite/lock.ts';
+import { openReader, PAGE_EVENTS, type Reader } from './sqlite/reader.ts';
+import { createTail, type Tail } from './sqlite/tail.ts';
+import { type Commit, startWriteQueue, type WriteQueue } from './sqlite/write-queue.ts';
+
+export interface SqliteEventStoreOptions {
+  /** Made when it does not exist; belongs to this process until the store is closed. */
+  readonly directory: string;
+  /** Told of each transaction that added events. */
+  readonly onCommit?: (commit: Commit) => void;
+}
+
+/** @throws Error when another process (or this one) has the directory open, or its format is unknown. */
+export async function openSqliteEventStore(options: SqliteEventStoreOptions): Promise<EventStore> {
+  const { directory, onCommit } = options;
+  const unlock = await lockDirectory(directory);
+  try {
+    let tail: Tail | undefined;
+    let reader: Reader | undefined;
+    const { queue, head } = await startWriteQueue({
+      directory,
+      committed: (event, bytes) => tail!.push(event, bytes),
+      commit: (commit) => {
+        tail!.wake();
+        onCommit?.(commit);
+      },
+      read: (position, count) => readRange(reader!, position - 1, position - 1 + count),
+    });
+    tail = createTail(head);
+    reader = openReader(directory);
+    return eventStore(queue, reader, tail, unlock);
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () => Promise<void>): EventStore {
+  const closing = new AbortController();
+  let closed: Promise<void> | undefined;
+
+  /** Reads are refused once the store is closed, and bounded by what this thread knows to be committed. */
+  function currentHead(): number {
+    if (closed !== undefined) throw new StoreUnavailable('the event store is closed');
+    return tail.head;
+  }
+
+  async function* readStream(
+    stream: string,
+    { direction = 'forwards', from, limit = Number.POSITIVE_INFINITY }: ReadStreamOptions,
+  ): AsyncGenerator<readonly EventEnvelope[]> {
+    const upTo = currentHead();
+    let first = direction === 'forwards' ? (from ?? 0) : 0;
+    let last = direction === 'forwards' ? Number.MAX_SAFE_INTEGER : (from ?? Number.MAX_SAFE_INTEGER);
+    let left = limit;
+    while (left > 0) {
+      const events = reader.stream(stream, first, last, direction, upTo, left);
+      const end = events.at(-1);
+      if (end === undefined) return;
+      yield events;
+      left -= events.length;
+      if (direction === 'forwards') first = end.revision + 1;
+      else last = end.revision - 1;
+      await othersRan();
+      currentHead();
+    }
+  }
+
+  async function* readAll(options: ReadAllOptions): AsyncGenerator<EventPage> {
+    const { direction = 'forwards', filter, limit = Number.POSITIVE_INFINITY } = options;
+    const head = currentHead();
+    let after = numberOf(options.after ?? START);
+    let upTo = options.upTo === undefined ? head : Math.min(head, numberOf(options.upTo));
+    let left = limit;
+    const walk = reader.walk(filter, direction);
+    while (after < upTo && left > 0) {
+      const page = walk.next(after, upTo, left);
+      after = page.after;
+      upTo = page.upTo;
+      left -= page.events.length;
+      yield direction === 'forwards'
+        ? { events: page.events, position: String(after), caughtUp: after >= tail.head }
+        : { events: page.events, position: String(upTo + 1), caughtUp: upTo === 0 };
+      await othersRan();
+      currentHead();
+    }
+  }
+
+  async function* subscribe(options: SubscribeOptions): AsyncGenerator<EventPage> {
+    const { filter } = options;
+    const signal = AbortSignal.any([options.signal, closing.signal]);
+    const walk = reader.walk(filter, 'forwards');
+    let position = numberOf(options.after);
+    while (!signal.aborted) {
+      if (position >= tail.head) {
+        await tail.wait(signal);
+        continue;
+      }
+      const recent = tail.after(position, PAGE_EVENTS);
+      let events: readonly EventEnvelope[];
+      if (recent === null) {
+        const page = walk.next(position, tail.head, PAGE_EVENTS);
+        events = page.events;
+        position = page.after;
+      } else {
+        events = filter === undefined ? recent : recent.filter((event) => passes(event, filter));
+        position += recent.length;
+      }
+      yield { events, position: String(position), caughtUp: position >= tail.head };
+      if (recent === null) await othersRan();
+    }
+  }
+
+  return {
+    async append(stream, events, { expectedRevision }) {
+      checkAppend(stream, events, expectedRevision);
+      return queue.append(stream, events, expectedRevision);
+    },
+    readStream(stream, options = {}) {
+      checkName('stream', stream);
+      if (options.from !== undefined) checkCount('from', options.from);
+      if (options.limit !== undefined) checkCount('limit', options.limit);
+      return readStream(stream, options);
+    },
+    readAll(options = {}) {
+      checkRange(options);
+      if (options.limit !== undefined) checkCount('limit', options.limit);
+      return readAll(options);
+    },
+    subscribe(options) {
+      checkRange(options);
+      return subscribe(options);
+    },
+    async head() {
+      return String(currentHead());
+    },
+    async count(options = {}) {
+      checkRange(options);
+      const head = currentHead();
+      const after = numberOf(options.after ?? START);
+      const upTo = options.upTo === undefined ? head : Math.min(head, numberOf(options.upTo));
+      if (!isSelective(options.filter)) return Math.max(0, upTo - after);
+      let count = 0;
+      for (const counted of reader.counting(options.filter, after, upTo)) {
+        count += counted;
+        await othersRan();
+        currentHead();
+      }
+      return count;
+    },
+    async positionAt(time) {
+      return String(reader.positionAt(parseTime(time), currentHead()));
+    },
+    close() {
+      closed ??= (async () => {
+        closing.abort();
+        await queue.close(() => reader.close());
+        await unlock();
+      })();
+      return closed;
+    },
+  };
+}
+
+function checkRange(range: { readonly after?: Position; readonly upTo?: Position }): void {
+  if (range.after !== undefined) checkPosition(range.after);
+  if (range.upTo !== undefined) checkPosition(range.upTo);
+}
+
+/** Positions are whole numbers here, and none that the file can hold lies beyond the safe ones. */
+const numberOf = (position: Position): number => Math.min(Number(position), Number.MAX_SAFE_INTEGER);
+
+const isSelective = (filter: EventFilter | undefined): filter is EventFilter =>
+  filter !== undefined && Object.values(filter).some((value) => value !== undefined);
+
+function readRange(reader: Reader, after: number, upTo: number): EventEnvelope[] {
+  const walk = reader.walk(undefined, 'forwards');
+  const events: EventEnvelope[] = [];
+  for (let from = after; from < upTo; ) {
+    const page = walk.next(from, upTo, PAGE_EVENTS);
+    events.push(...page.events);
+    from = page.after;
+  }
+  return events;
+}

@@ -1,0 +1,104 @@
+/** The file `log.db`: its table, how a connection to it is set up, and how a row becomes an envelope. */
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import type { EventEnvelope } from '../../../contracts/envelope.ts';
+
+const FORMAT = 1;
+/** 'Odeo': tells `file` and us that this database is an Odeon log. */
+const APPLICATION_ID = 0x4f64656f;
+
+/**
+ * An index on one column holds the position too (it is the rowid), so each of them serves
+ * `… = ? AND position > ? ORDER BY position` without a sort.
+ */
+const SCHEMA = `
+  CREATE TABLE events (
+    position       INTEGER PRIMARY KEY,
+    id             TEXT NOT NULL,
+    stream         TEXT NOT NULL,
+    revision       INTEGER NOT NULL,
+    type           TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    owner          TEXT NOT NULL,
+    correlation_id TEXT NOT NULL,
+    time           TEXT NOT NULL,
+    meta           TEXT NOT NULL,
+    data           TEXT NOT NULL
+  ) STRICT;
+  CREATE UNIQUE INDEX events_by_id ON events (id);
+  CREATE UNIQUE INDEX events_by_stream ON events (stream, revision);
+  CREATE INDEX events_by_owner ON events (owner);
+  CREATE INDEX events_by_type ON events (type);
+  CREATE INDEX events_by_correlation ON events (correlation_id);
+`;
+
+export const COLUMNS =
+  'position, id, stream, revision, type, schema_version, owner, correlation_id, time, meta, data';
+
+export const INSERT = `INSERT INTO events (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+
+/** A row of `COLUMNS`, read with `.raw()`. */
+export type Row = readonly [
+  position: number,
+  id: string,
+  stream: string,
+  revision: number,
+  type: string,
+  schemaVersion: number,
+  owner: string,
+  correlationId: string,
+  time: string,
+  meta: string,
+  data: string,
+];
+
+/** What the column `meta` holds: the parts of the envelope that nothing is looked up by. */
+export type Meta = Pick<EventEnvelope, 'actor' | 'causationId' | 'commandId' | 'surface'>;
+
+export function envelopeOf(row: Row): EventEnvelope {
+  const meta: Meta = JSON.parse(row[9]);
+  return {
+    id: row[1],
+    type: row[4],
+    schemaVersion: row[5],
+    stream: row[2],
+    revision: row[3],
+    position: String(row[0]),
+    time: row[8],
+    owner: row[6],
+    actor: meta.actor,
+    correlationId: row[7],
+    causationId: meta.causationId,
+    commandId: meta.commandId,
+    surface: meta.surface,
+    data: JSON.parse(row[10]),
+  };
+}
+
+export const logFile = (directory: string): string => join(directory, 'log.db');
+
+/** The one connection that writes. Creates the file and its table; FULL: a commit is on disk when it returns. */
+export function openForWriting(directory: string): Database.Database {
+  const database = new Database(logFile(directory), { timeout: 1_000 });
+  try {
+    database.pragma('journal_mode = WAL');
+    database.pragma('synchronous = FULL');
+    const format = database.pragma('user_version', { simple: true });
+    if (format === 0) {
+      database.transaction(() => {
+        database.exec(SCHEMA);
+        database.pragma(`application_id = ${APPLICATION_ID}`);
+        database.pragma(`user_version = ${FORMAT}`);
+      })();
+    } else if (format !== FORMAT) {
+      throw new Error(`${logFile(directory)} has format ${format}; this version of Odeon reads ${FORMAT}`);
+    }
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+export const openForReading = (directory: string): Database.Database =>
+  new Database(logFile(directory), { readonly: true, timeout: 1_000 });

@@ -1,0 +1,40 @@
+/** What the main thread and the writer's thread say to each other. Flat and pre-serialised: cloning it is cheap. */
+import type { ExpectedRevision } from '../port.ts';
+
+/** What the writer needs of one event: id, type, schema version, owner, correlation id, meta JSON, data JSON. */
+export type EventValues = readonly [string, string, number, string, string, string, string];
+
+export type AppendRequest = readonly [
+  stream: string,
+  expected: ExpectedRevision,
+  events: readonly EventValues[],
+];
+
+/** Appends in the order they were asked for, or the word to finish and end. */
+export type WriterRequest = readonly AppendRequest[] | 'close';
+
+/** What became of one append. */
+export type Outcome =
+  | { readonly kind: 'appended'; readonly position: number; readonly revision: number }
+  /** The same batch was appended before, and stands from `position` on. */
+  | { readonly kind: 'replayed'; readonly position: number }
+  | { readonly kind: 'wrong revision'; readonly actual: number | null }
+  | { readonly kind: 'id conflict'; readonly id: string };
+
+/** What became of one transaction; `outcomes` answers the oldest appends not answered yet, in order. */
+export type WriterReply =
+  | { readonly kind: 'ready'; readonly head: number }
+  | {
+      readonly kind: 'committed';
+      readonly outcomes: readonly Outcome[];
+      readonly time: string;
+      readonly durationMs: number;
+    }
+  | { readonly kind: 'failed'; readonly appends: number; readonly reason: string };
+
+export interface WriterData {
+  readonly directory: string;
+  readonly port: import('node:worker_threads').MessagePort;
+  /** One counter, raised with every request: what the writer sleeps on. */
+  readonly wakeups: Int32Array<SharedArrayBuffer>;
+}

@@ -1,0 +1,176 @@
+/**
+ * The writer's thread: owns the one connection that writes, and puts everything that waits into one
+ * transaction (group commit), so that concurrent appends share one fsync.
+ */
+import { performance } from 'node:perf_hooks';
+import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { ExpectedRevision } from '../port.ts';
+import { INSERT, openForWriting } from './schema.ts';
+import type {
+  AppendRequest,
+  EventValues,
+  Outcome,
+  WriterData,
+  WriterReply,
+  WriterRequest,
+} from './writer-protocol.ts';
+
+/** A group that has so many events is committed even when more wait: those before must not wait for ever. */
+const MAX_GROUP_EVENTS = 2_000;
+const MAX_CACHED_STREAMS = 10_000;
+/** How long to look for the next request before going to sleep: about what waking from sleep costs. */
+const SPIN_MS = 0.05;
+
+const { directory, port, wakeups } = workerData as WriterData;
+const database = openForWriting(directory);
+const begin = database.prepare('BEGIN IMMEDIATE');
+const commit = database.prepare('COMMIT');
+const insert = database.prepare(`${INSERT} ON CONFLICT (id) DO NOTHING`);
+const removeFrom = database.prepare('DELETE FROM events WHERE position >= ?');
+const findId = database.prepare<[string], { stream: string; position: number }>(
+  'SELECT stream, position FROM events WHERE id = ?',
+);
+const findLastRevision = database
+  .prepare<[string], number | null>('SELECT max(revision) FROM events WHERE stream = ?')
+  .pluck();
+const findLast = database.prepare<[], { position: number; time: string }>(
+  'SELECT position, time FROM events ORDER BY position DESC LIMIT 1',
+);
+
+/** Last revision by stream (-1: no such stream), the least recently appended to first. */
+const lastRevisions = new Map<string, number>();
+let lastPosition = 0;
+let lastTimeMs = 0;
+
+/** Takes up what the file holds: at the start, and after a transaction that failed. */
+function resume(): void {
+  const last = findLast.get();
+  lastPosition = last?.position ?? 0;
+  lastTimeMs = last === undefined ? 0 : Date.parse(last.time);
+  lastRevisions.clear();
+}
+
+function lastRevisionOf(stream: string): number {
+  return lastRevisions.get(stream) ?? findLastRevision.get(stream) ?? -1;
+}
+
+function remember(stream: string, revision: number): void {
+  lastRevisions.delete(stream);
+  lastRevisions.set(stream, revision);
+  if (lastRevisions.size > MAX_CACHED_STREAMS) {
+    for (const oldest of lastRevisions.keys()) {
+      lastRevisions.delete(oldest);
+      break;
+    }
+  }
+}
+
+const fits = (expected: ExpectedRevision, actual: number): boolean =>
+  expected === 'any' ||
+  (expected === 'no stream' ? actual === -1 : expected === 'exists' ? actual >= 0 : actual === expected);
+
+/** Writes one append into the open transaction, all of it or nothing. */
+function append([stream, expected, events]: AppendRequest, time: string): Outcome {
+  const actual = lastRevisionOf(stream);
+  if (!fits(expected, actual)) {
+    return earlierAppend(stream, events) ?? { kind: 'wrong revision', actual: actual === -1 ? null : actual };
+  }
+  const position = lastPosition + 1;
+  const revision = actual + 1;
+  for (let i = 0; i < events.length; i += 1) {
+    const [id, type, schemaVersion, owner, correlationId, meta, data] = events[i]!;
+    const { changes } = insert.run(
+      position + i,
+      id,
+      stream,
+      revision + i,
+      type,
+      schemaVersion,
+      owner,
+      correlationId,
+      time,
+      meta,
+      data,
+    );
+    if (changes === 0) {
+      // The id is taken. What this append wrote are the last rows of the table: take them back.
+      if (i > 0) removeFrom.run(position);
+      return earlierAppend(stream, events) ?? { kind: 'id conflict', id };
+    }
+  }
+  lastPosition += events.length;
+  remember(stream, actual + events.length);
+  return { kind: 'appended', position, revision };
+}
+
+/** What an append is told of whose ids some or all are in the log already; null when none of them is. */
+function earlierAppend(stream: string, events: readonly EventValues[]): Outcome | null {
+  const found = events.map(([id]) => findId.get(id));
+  const taken = found.findIndex((row) => row !== undefined);
+  if (taken === -1) return null;
+  const position = found[taken]!.position;
+  const same = found.every((row, i) => row?.stream === stream && row.position === position + i);
+  return same ? { kind: 'replayed', position } : { kind: 'id conflict', id: events[taken]![0] };
+}
+
+function commitGroup(first: readonly AppendRequest[]): 'go on' | 'close' {
+  const began = performance.now();
+  const outcomes: Outcome[] = [];
+  let appends = 0;
+  let closing = false;
+  let reply: WriterReply;
+  try {
+    begin.run();
+    lastTimeMs = Math.max(lastTimeMs, Date.now());
+    const time = new Date(lastTimeMs).toISOString();
+    let events = 0;
+    let batch: WriterRequest | undefined = first;
+    while (batch !== undefined) {
+      if (batch === 'close') {
+        closing = true;
+        break;
+      }
+      appends += batch.length;
+      for (const request of batch) {
+        events += request[2].length;
+        outcomes.push(append(request, time));
+      }
+      batch = events < MAX_GROUP_EVENTS ? nextRequest() : undefined;
+    }
+    commit.run();
+    reply = { kind: 'committed', outcomes, time, durationMs: performance.now() - began };
+  } catch (error) {
+    if (database.inTransaction) database.exec('ROLLBACK');
+    resume();
+    reply = { kind: 'failed', appends, reason: error instanceof Error ? error.message : String(error) };
+  }
+  port.postMessage(reply);
+  return closing ? 'close' : 'go on';
+}
+
+const nextRequest = (): WriterRequest | undefined =>
+  (receiveMessageOnPort(port) as { message: WriterRequest } | undefined)?.message;
+
+/** Returns when a request came after `seen` was read. */
+function sleep(seen: number): void {
+  const until = performance.now() + SPIN_MS;
+  while (Atomics.load(wakeups, 0) === seen) {
+    if (performance.now() > until) {
+      Atomics.wait(wakeups, 0, seen);
+      return;
+    }
+  }
+}
+
+resume();
+port.postMessage({ kind: 'ready', head: lastPosition } satisfies WriterReply);
+for (;;) {
+  const seen = Atomics.load(wakeups, 0);
+  const request = nextRequest();
+  if (request === 'close') break;
+  if (request === undefined) sleep(seen);
+  else if (commitGroup(request) === 'close') break;
+}
+database.pragma('wal_checkpoint(TRUNCATE)');
+database.close();
+port.close();
