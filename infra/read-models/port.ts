@@ -18,10 +18,15 @@ export type CopyId = string;
 
 export type Scalar = string | number | boolean | null;
 
+/**
+ * Only fields that a declared index of the collection holds can be asked for or ordered by: anything else
+ * throws, so that no slow scan slips in. A field that is missing, or is an object or a list, counts as null;
+ * nulls come before numbers, and numbers before strings.
+ */
 export interface Query {
   /** Equality on fields of the body; an array means any of these. */
   readonly where?: Readonly<Record<string, Scalar | readonly Scalar[]>>;
-  /** A range on one field of the body, or on `position`. */
+  /** A range on one field of the body, or on `position`. It matches values of the type of its ends only. */
   readonly range?: {
     readonly field: string;
     readonly after?: string | number;
@@ -29,11 +34,11 @@ export interface Query {
     readonly before?: string | number;
     readonly upTo?: string | number;
   };
-  /** A field of the body or `position`; ties are broken by id. Default: by id. */
+  /** A field of the body or `position`; ties are broken by id, in the same direction. Default: by id. */
   readonly orderBy?: { readonly field: string; readonly direction: 'ascending' | 'descending' };
   readonly limit: number;
   readonly offset?: number;
-  /** `next` of the page before, for the same query. */
+  /** `next` of the page before, for the same query; anything else is refused with VALIDATION_ERROR. */
   readonly cursor?: string;
 }
 
@@ -53,6 +58,7 @@ export interface Checkpoint {
 export interface WriteBatch {
   readonly copy: CopyId;
   readonly puts: readonly Stored<unknown>[];
+  /** Ids that are not among `puts`. */
   readonly deletes: readonly string[];
   readonly checkpoint: Checkpoint;
   readonly setAside?: { readonly add: readonly SetAsideEvent[]; readonly remove: readonly Position[] };
@@ -62,6 +68,8 @@ export interface CopyInfo {
   readonly copy: CopyId;
   readonly projection: string;
   readonly version: number;
+  /** As declared: a copy with other indexes than its projection's is as outdated as one of another version. */
+  readonly indexes: CollectionSpec['indexes'];
   readonly live: boolean;
   readonly checkpoint: Checkpoint;
 }
@@ -69,11 +77,15 @@ export interface CopyInfo {
 export interface CollectionSpec {
   readonly projection: string;
   readonly version: number;
-  /** Each index is a list of fields of the body (dots reach into objects), or `position` as the last one. */
+  /** Each index is a list of fields of the body (dots reach into objects); `position` may be its last one. */
   readonly indexes: readonly (readonly string[])[];
 }
 
-/** What readers need. `collection` is a projection's name: they always see its live copy. */
+/**
+ * What readers need. `collection` is a projection's name: they always see its live copy. A collection that
+ * does not exist throws. Every method throws StoreUnavailable (of the event store's port) when the database
+ * fails.
+ */
 export interface ReadModels {
   get<Body>(collection: string, id: string): Promise<Stored<Body> | null>;
   find<Body>(collection: string, query: Query): Promise<Page<Body>>;
@@ -100,6 +112,7 @@ export interface ReadModelStore extends ReadModels {
 /** Snapshots of aggregates' states: a cache that saves folding long streams, and may be thrown away. */
 export interface SnapshotStore {
   get(stream: string): Promise<Snapshot | null>;
+  /** Keeps it unless what is stored has the same state version and is as new or newer. */
   put(stream: string, snapshot: Snapshot): Promise<void>;
 }
 
