@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import * as commands from '../../contracts/commands/conversation.ts';
+import type { Surface } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { DecidedEvent, EventType, OdeonEvent } from '../../contracts/events/catalogue.ts';
 import { type ConversationMode, conversationEvents } from '../../contracts/events/conversation.ts';
@@ -30,7 +31,9 @@ export const answerIdFor = (turnId: string): string => `msg_${digits(24, 'answer
 export interface WaitingTurn {
   readonly turnId: string;
   /** Of the MessageSent event that asked for it. */
-  readonly revision: number;
+  readonly requestId: string;
+  readonly correlationId: string;
+  readonly surface: Surface;
 }
 
 export interface RunningTurn extends WaitingTurn {
@@ -79,8 +82,9 @@ function evolve(state: ConversationState, event: ConversationEvent): Conversatio
     case 'ConversationDeleted':
       return { ...state, status: 'deleted' };
     case 'MessageSent': {
-      const waiting = [...state.waiting, { turnId: event.data.turnId, revision: event.revision }];
-      return { ...state, waiting };
+      const { correlationId, surface } = event;
+      const turn = { turnId: event.data.turnId, requestId: event.id, correlationId, surface };
+      return { ...state, waiting: [...state.waiting, turn] };
     }
     case 'TurnStarted': {
       const { turnId, attempt, worker } = event.data;
@@ -240,6 +244,7 @@ export const claimTurn = command(
 
 const stepTypes = [
   'MessageRouted',
+  'ContextPrepared',
   'ContextCompacted',
   'ModelCalled',
   'ModelAnswered',
