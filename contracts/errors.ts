@@ -22,23 +22,31 @@ export interface Issue {
   readonly message: string;
 }
 
+export interface RateLimit {
+  readonly limit: number;
+  readonly windowSeconds: number;
+}
+
 /** A request that is refused and changed nothing. `message` says what to do about it. */
 export class Refusal extends Error {
   readonly code: RefusalCode;
   readonly issues: readonly Issue[];
   /** Seconds after which the same request may succeed, where that is known. */
   readonly retryAfterSeconds: number | undefined;
+  /** The limit that was exceeded: so many tries in a window. */
+  readonly rateLimit: RateLimit | undefined;
 
   constructor(
     code: RefusalCode,
     message: string,
-    options: { issues?: readonly Issue[]; retryAfterSeconds?: number } = {},
+    options: { issues?: readonly Issue[]; retryAfterSeconds?: number; rateLimit?: RateLimit } = {},
   ) {
     super(message);
     this.name = 'Refusal';
     this.code = code;
     this.issues = options.issues ?? [];
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.rateLimit = options.rateLimit;
   }
 
   get status(): number {

@@ -133,14 +133,15 @@ export const factDocument = z.object({
 });
 export type FactDocument = z.infer<typeof factDocument>;
 
-/** `users`, id = user id. */
+/** `users`, id = user id. The password's hash stays in the log: only deciding needs it. */
 export const userDocument = z.object({
   id: z.string(),
   email: z.string(),
   displayName: z.string(),
   role,
   disabled: z.boolean(),
-  passwordHash: z.string(),
+  /** Sessions that began before it no longer count; null when it never changed. */
+  passwordChangedAt: z.string().nullable(),
   createdAt: z.string(),
 });
 export type UserDocument = z.infer<typeof userDocument>;

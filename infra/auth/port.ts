@@ -1,5 +1,6 @@
-/** Who is asking: one check of credentials for every transport. */
+/** Who is asking: one check of credentials for every transport, and what passwords, tokens and keys are made of. */
 import type { Caller } from '../../contracts/caller.ts';
+import type { Role } from '../../contracts/events/identity.ts';
 
 /** As they came in, unparsed. */
 export interface Credentials {
@@ -18,4 +19,85 @@ export interface Authenticator {
    * @throws Refusal UNAUTHORIZED when what was presented is bad, expired, revoked, or its user is disabled
    */
   authenticate(credentials: Credentials): Promise<Caller | null>;
+}
+
+export interface Passwords {
+  /** argon2id with a fresh salt and the deployment's pepper. */
+  hash(password: string): Promise<string>;
+  /** `hash` null: there is no such account; takes as long as any other answer, which is then false. */
+  verify(hash: string | null, password: string): Promise<boolean>;
+}
+
+/** On whose behalf a token speaks: a login session or (WebSocket tokens only) an API key. */
+export interface TokenSubject {
+  readonly userId: string;
+  readonly email: string;
+  readonly role: Role;
+  readonly credential: { readonly kind: 'session' | 'apiKey'; readonly id: string };
+}
+
+export interface TokenClaims extends TokenSubject {
+  readonly type: 'access' | 'ws';
+  /** ms since the epoch. */
+  readonly expiresAtMs: number;
+}
+
+/**
+ * Every token is derived from what it is for and this deployment's secrets, so that a repeated command answers
+ * the same; the log holds `hash` of those that must be recognised.
+ */
+export interface Tokens {
+  readonly accessTokenSeconds: number;
+  readonly refreshTokenSeconds: number;
+  /** A JWT for `accessTokenSeconds` from then on. Equal arguments give equal tokens until the keys rotate. */
+  accessToken(subject: TokenSubject, issuedAtMs: number): string;
+  /** A JWT for the 30 seconds in which a WebSocket is opened. */
+  webSocketToken(subject: TokenSubject, issuedAtMs: number): string;
+  /** Null when it is not a JWT of ours that is valid now. */
+  verify(jwt: string): TokenClaims | null;
+  refreshToken(sessionId: string, commandId: string): string;
+  /** The session of a refresh token that this deployment made, used up or not; null for anything else. */
+  sessionOf(refreshToken: string): string | null;
+  apiKey(keyId: string): string;
+  /** The id of an API key that this deployment made, revoked or not; null for anything else. */
+  apiKeyIdOf(apiKey: string): string | null;
+  /** HMAC-SHA256 of a token, for the log. */
+  hash(token: string): string;
+  /** The user id that belongs to an e-mail address: a keyed hash, so that one address is one user. */
+  userIdOf(email: string): string;
+  /** The password that the first administrator gets when the operator names none: the same on every try. */
+  administratorPassword(): string;
+}
+
+/** RFC 7517, RFC 7518 section 6.3.1. */
+export interface JsonWebKey {
+  readonly kty: 'RSA';
+  readonly n: string;
+  readonly e: string;
+  readonly kid: string;
+  readonly alg: 'RS256';
+  readonly use: 'sig';
+}
+
+export interface SigningKeys {
+  /** The public keys of all tokens that may still be valid. */
+  jwks(): { readonly keys: readonly JsonWebKey[] };
+  /**
+   * Signs with a new key from now on; tokens signed before stay valid until they expire. Repeated with the same
+   * command id it changes nothing and answers the same, as long as the key before is kept.
+   */
+  rotate(commandId: string): Promise<{ readonly kid: string; readonly previousKid: string | null }>;
+}
+
+/** One try to log in, counted against its limits when it began. */
+export interface LoginAttempt {
+  /** The password was right: only failures count. */
+  succeeded(): Promise<void>;
+  /** The password was never looked at: the try does not count. */
+  abandoned(): Promise<void>;
+}
+
+export interface LoginLimiter {
+  /** @throws Refusal RATE_LIMIT_EXCEEDED when the account, the address or both together have failed too often */
+  begin(account: string, address: string): Promise<LoginAttempt>;
 }
