@@ -65,3 +65,41 @@ export function callerOf(context: RequestContext): Caller {
   if (context.caller === null) throw new Error('A public route has no caller.');
   return context.caller;
 }
+
+/** A request as its Idempotency-Key knows it. */
+export interface KeyedRequest {
+  /** SHA-256 (hexadecimal) of who asks and the key. */
+  readonly id: string;
+  /** Keyed SHA-256 (hexadecimal) of method, path and body. */
+  readonly fingerprint: string;
+  readonly caller: Caller | null;
+  readonly surface: Surface;
+  readonly correlationId: string;
+}
+
+export type Acceptance =
+  /** This call bound the key to the request: nobody did before. */
+  | { readonly status: 'accepted' }
+  /** The same request was accepted before; how it was answered is not recorded. */
+  | { readonly status: 'unanswered' }
+  | {
+      readonly status: 'answered';
+      readonly answer: RecordedAnswer;
+      /** Of the record, so past everything that the request appended. */
+      readonly position: Position;
+    }
+  /** The key belongs to a request with another fingerprint. */
+  | { readonly status: 'taken' };
+
+export interface RecordedAnswer {
+  readonly status: number;
+  /** JSON text, empty for an empty answer; null where it is not stored but derived again. */
+  readonly body: string | null;
+}
+
+/** Remembers requests by their Idempotency-Key, durably. Of two that come at once, one is accepted. */
+export interface IdempotencyPort {
+  accept(request: KeyedRequest): Promise<Acceptance>;
+  /** The first answer that is recorded stays. */
+  answered(request: KeyedRequest, answer: RecordedAnswer): Promise<void>;
+}

@@ -1,0 +1,127 @@
+/** Reads a request's JSON body within bounds, and refuses with the reason what is not sound JSON. */
+import type { IncomingMessage } from 'node:http';
+import { Refusal } from '../../contracts/errors.ts';
+
+export interface BodyLimits {
+  readonly maxBytes: number;
+  /** How deep arrays and objects may be nested. */
+  readonly maxDepth: number;
+}
+
+/** The client went away before its request was complete. */
+export class ClientGone extends Error {
+  constructor(options?: ErrorOptions) {
+    super('The client went away.', options);
+    this.name = 'ClientGone';
+  }
+}
+
+const invalid = (message: string): Refusal =>
+  new Refusal('VALIDATION_ERROR', 'The body is not valid JSON.', { issues: [{ path: ['body'], message }] });
+
+const MEDIA_TYPE = /^application\/(?:json|[\w.+-]+\+json)$/;
+const CHARSET = /;\s*charset\s*=\s*"?([^";\s]*)/i;
+
+/** A missing content type is taken for JSON: clients that leave it out mean nothing else here. */
+function checkHeaders({ headers }: IncomingMessage, maxBytes: number): void {
+  const type = headers['content-type'];
+  if (type !== undefined && type !== 'application/json') {
+    const semicolon = type.indexOf(';');
+    const mediaType = (semicolon < 0 ? type : type.slice(0, semicolon)).trim().toLowerCase();
+    const charset = CHARSET.exec(type)?.[1]?.toLowerCase();
+    if (!MEDIA_TYPE.test(mediaType) || (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8')) {
+      throw new Refusal('UNSUPPORTED_MEDIA_TYPE', 'Send the body as application/json in UTF-8.');
+    }
+  }
+  const encoding = headers['content-encoding'];
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+    throw new Refusal('UNSUPPORTED_MEDIA_TYPE', 'Send the body uncompressed.');
+  }
+  if (Number(headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes);
+}
+
+const tooLarge = (maxBytes: number): Refusal =>
+  new Refusal('PAYLOAD_TOO_LARGE', `The body is larger than ${maxBytes} bytes.`);
+
+function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    const stop = (): void => {
+      request.off('data', onData).off('end', onEnd).off('close', onClose);
+    };
+    const onData = (chunk: Buffer): void => {
+      length += chunk.length;
+      if (length > maxBytes) {
+        stop();
+        // What still comes is thrown away, so that the client gets to read the answer.
+        request.resume();
+        reject(tooLarge(maxBytes));
+        return;
+      }
+      chunks.push(chunk);
+    };
+    const onEnd = (): void => {
+      stop();
+      resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
+    };
+    const onClose = (): void => {
+      stop();
+      reject(new ClientGone());
+    };
+    request
+      .on('data', onData)
+      .on('end', onEnd)
+      .on('close', onClose)
+      .on('error', () => undefined); // `close` follows
+    if (request.destroyed && !request.readableEnded) onClose();
+  });
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true }); // takes off a byte order mark, too
+
+/** Looks at the text only, so that no depth can exhaust a stack. Strings are skipped. */
+function isDeeperThan(text: string, maxDepth: number): boolean {
+  // Each level needs a bracket.
+  if (text.length <= maxDepth) return false;
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i);
+    if (inString) {
+      if (char === 0x5c /* \ */) i++;
+      else if (char === 0x22 /* " */) inString = false;
+    } else if (char === 0x22) {
+      inString = true;
+    } else if (char === 0x7b /* { */ || char === 0x5b /* [ */) {
+      if (++depth > maxDepth) return true;
+    } else if (char === 0x7d /* } */ || char === 0x5d /* ] */) {
+      depth--;
+    }
+  }
+  return false;
+}
+
+/**
+ * The body as parsed JSON; `{}` for an empty one.
+ * @throws Refusal VALIDATION_ERROR, PAYLOAD_TOO_LARGE or UNSUPPORTED_MEDIA_TYPE; ClientGone
+ */
+export async function readJson(request: IncomingMessage, limits: BodyLimits): Promise<unknown> {
+  checkHeaders(request, limits.maxBytes);
+  const bytes = await readBytes(request, limits.maxBytes);
+  if (bytes.length === 0) return {};
+  let text: string;
+  try {
+    text = utf8.decode(bytes);
+  } catch {
+    throw invalid('is not valid UTF-8');
+  }
+  if (isDeeperThan(text, limits.maxDepth)) {
+    throw invalid(`is nested deeper than ${limits.maxDepth} levels`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw invalid(error instanceof Error ? error.message : String(error));
+  }
+}

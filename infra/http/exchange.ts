@@ -1,0 +1,103 @@
+/** One request on its way through the server: what its handler may know, and what its answer must say. */
+import { randomUUID } from 'node:crypto';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { Caller } from '../../contracts/caller.ts';
+import { isAfter, laterOf, type Position } from '../../contracts/envelope.ts';
+import type { RouteSurface } from '../../contracts/http/route.ts';
+import type { RequestContext } from './port.ts';
+
+/** How far the projections are, as the projection runtime knows it. */
+export interface Settle {
+  /** What every projection has reached. */
+  position(): Position;
+  /** True once every projection has reached `position`, false after `timeoutMs`. */
+  waitFor(position: Position, timeoutMs: number): Promise<boolean>;
+  readonly timeoutMs: number;
+}
+
+const CORRELATION_ID = /^[\w.:@/+=-]{1,128}$/;
+
+function correlationIdOf(headers: IncomingHttpHeaders): string {
+  const given = headers['x-correlation-id'] ?? headers['x-request-id'];
+  return typeof given === 'string' && CORRELATION_ID.test(given) ? given : randomUUID();
+}
+
+export class Exchange implements RequestContext {
+  readonly surface: RouteSurface;
+  readonly headers: IncomingHttpHeaders;
+  readonly correlationId: string;
+  caller: Caller | null = null;
+  commandId: string = randomUUID();
+  retried = false;
+
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  readonly #settle: Settle;
+  /** Read before the handler runs, so that its answer is at least so fresh. */
+  readonly #begunAt: Position;
+  #reached: Position | null = null;
+  #waitedFor: Position | null = null;
+  #controller: AbortController | null = null;
+
+  constructor(surface: RouteSurface, request: IncomingMessage, response: ServerResponse, settle: Settle) {
+    this.surface = surface;
+    this.headers = request.headers;
+    this.correlationId = correlationIdOf(request.headers);
+    this.#request = request;
+    this.#response = response;
+    this.#settle = settle;
+    this.#begunAt = settle.position();
+  }
+
+  get address(): string {
+    const address = this.#request.socket.remoteAddress ?? '';
+    return address.startsWith('::ffff:') ? address.slice('::ffff:'.length) : address;
+  }
+
+  get userAgent(): string {
+    return this.headers['user-agent'] ?? '';
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      this.#controller = new AbortController();
+      if (this.isAbandoned) this.#controller.abort();
+    }
+    return this.#controller.signal;
+  }
+
+  /** The client went away before it had the whole answer. */
+  get isAbandoned(): boolean {
+    return this.#response.destroyed && !this.#response.writableFinished;
+  }
+
+  /** To be called when the response is closed. */
+  closed(): void {
+    if (this.isAbandoned) this.#controller?.abort();
+  }
+
+  reached(position: Position): void {
+    this.#reached = this.#reached === null ? position : laterOf(this.#reached, position);
+  }
+
+  get #isBehind(): boolean {
+    return this.#reached !== null && isAfter(this.#reached, this.#settle.position());
+  }
+
+  async settled(): Promise<void> {
+    // Once for each position: a handler that has waited in vain does not make its answer wait again.
+    if (!this.#isBehind || this.#waitedFor === this.#reached) return;
+    this.#waitedFor = this.#reached;
+    await this.#settle.waitFor(this.#reached!, this.#settle.timeoutMs);
+  }
+
+  /** The headers that every answer has. */
+  freshness(): Record<string, string> {
+    return {
+      'X-Correlation-Id': this.correlationId,
+      'X-Request-Id': this.correlationId,
+      'X-Event-Position': this.#reached === null ? this.#begunAt : laterOf(this.#begunAt, this.#reached),
+      ...(this.#isBehind ? { 'X-Read-Model': 'behind' } : {}),
+    };
+  }
+}

@@ -1,0 +1,76 @@
+/** The HTTP server under the app: time-outs, bounds, and answers to what is not HTTP. */
+import {
+  createServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
+import type { Duplex } from 'node:stream';
+
+export interface HttpServerLimits {
+  /** Until a request's headers must be complete. */
+  readonly headersTimeoutMs: number;
+  /** Until a request, with its body, must be complete. Answers, and so streams, may take as long as they like. */
+  readonly requestTimeoutMs: number;
+  /** How long a connection may wait for its next request. */
+  readonly keepAliveTimeoutMs: number;
+  readonly maxHeaderBytes: number;
+  /** Further connections are closed at once. */
+  readonly maxConnections: number;
+}
+
+const DEFAULT_LIMITS: HttpServerLimits = {
+  headersTimeoutMs: 15_000,
+  requestTimeoutMs: 60_000,
+  keepAliveTimeoutMs: 65_000, // longer than the 60 s after which load balancers drop idle connections
+  maxHeaderBytes: 16 * 1024,
+  maxConnections: 20_000,
+};
+/** After so long without traffic the kernel asks whether the other side is still there. */
+const PROBE_AFTER_MS = 30_000;
+/** How long a client that sent nonsense has to read why it is cut off. */
+const LINGER_MS = 1_000;
+
+const STATUS_BY_CODE: Readonly<Record<string, number>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+};
+
+export function createHttpServer(app: RequestListener, limits: Partial<HttpServerLimits> = {}): Server {
+  const bounds = { ...DEFAULT_LIMITS, ...limits };
+  const latest = new WeakMap<Duplex, ServerResponse>();
+  const server = createServer(
+    {
+      headersTimeout: bounds.headersTimeoutMs,
+      requestTimeout: bounds.requestTimeoutMs,
+      keepAliveTimeout: bounds.keepAliveTimeoutMs,
+      connectionsCheckingInterval: Math.min(5_000, bounds.headersTimeoutMs),
+      maxHeaderSize: bounds.maxHeaderBytes,
+      keepAlive: true,
+      keepAliveInitialDelay: PROBE_AFTER_MS,
+    },
+    (request, response) => {
+      latest.set(request.socket, response);
+      app(request, response);
+    },
+  );
+  server.maxConnections = bounds.maxConnections;
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    const response = latest.get(socket);
+    const isAnswering = response?.headersSent === true && !response.writableFinished;
+    if (!socket.writable || isAnswering || error.code === 'ECONNRESET') {
+      socket.destroy();
+      return;
+    }
+    const status = STATUS_BY_CODE[error.code ?? ''] ?? 400;
+    const body = JSON.stringify({ error: STATUS_CODES[status] });
+    socket.end(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+        `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    );
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  });
+  return server;
+}

@@ -1,0 +1,348 @@
+/**
+ * Serves the route table: for each request correlation, origin and access checks, validation, idempotency, the
+ * handler, the wait for the projections, and an answer in the surface's format.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import express, { type Express } from 'express';
+import createRouter from 'find-my-way';
+import { Refusal, refuse } from '../../contracts/errors.ts';
+import { isCommand, type RouteContract, type RouteSurface } from '../../contracts/http/route.ts';
+import type { Authenticator } from '../auth/port.ts';
+import type { Logger, Metrics, RouteMetrics } from '../telemetry/port.ts';
+import { type BodyLimits, ClientGone, readJson } from './body.ts';
+import { failureOf, renderFailure } from './errors.ts';
+import { Exchange, type Settle } from './exchange.ts';
+import {
+  checkKey,
+  commandIdOf,
+  createIdempotency,
+  fingerprintOf,
+  type RenderedAnswer,
+  recordId,
+} from './idempotency.ts';
+import type { Answer, Endpoint, IdempotencyPort, JsonAnswer, StreamAnswer } from './port.ts';
+import { allowOrigin, preflightHeaders, refuseForeignCommands, securityHeaders } from './security.ts';
+import { parseQuery, validatorOf } from './validation.ts';
+
+export interface HttpAppOptions {
+  readonly endpoints: readonly Endpoint[];
+  readonly authenticator: Authenticator;
+  readonly settle: Settle;
+  readonly idempotency: IdempotencyPort;
+  /** Keys the fingerprints of requests; the same at every start. */
+  readonly fingerprintSecret: string;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly limits?: Partial<HttpLimits>;
+  /** Origins whose pages may call, as browsers name them (`https://chat.example.org`). Default: none. */
+  readonly corsOrigins?: readonly string[];
+}
+
+export interface HttpLimits {
+  readonly bodyBytes: number;
+  readonly bodyDepth: number;
+  /** How long a repeated request waits for the first one with its Idempotency-Key. */
+  readonly repeatWaitMs: number;
+}
+
+const DEFAULT_LIMITS: HttpLimits = { bodyBytes: 1024 * 1024, bodyDepth: 64, repeatWaitMs: 30_000 };
+/** Longer path parameters match no route. */
+const MAX_PARAM_LENGTH = 512;
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
+/** What proxies log for a client that went away before its answer. */
+const CLIENT_GONE = 499;
+
+type Params = Readonly<Record<string, string | undefined>>;
+type Outgoing = RenderedAnswer | StreamAnswer;
+/** What a request is for: an endpoint, or being told that there is none. */
+interface Target {
+  readonly surface: RouteSurface;
+  readonly method: string;
+  readonly route: string;
+  readonly metrics: RouteMetrics;
+  readonly work: (
+    exchange: Exchange,
+    request: IncomingMessage,
+    params: Params,
+    search: string,
+  ) => Promise<Outgoing>;
+}
+
+export function createHttpApp(options: HttpAppOptions): Express {
+  const { authenticator, settle, logger, metrics } = options;
+  const limits: HttpLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const bodyLimits: BodyLimits = { maxBytes: limits.bodyBytes, maxDepth: limits.bodyDepth };
+  const corsOrigins = new Set(options.corsOrigins);
+  const once = createIdempotency({ port: options.idempotency, maxWaitMs: limits.repeatWaitMs });
+
+  const render = ({ status, body, headers }: JsonAnswer): RenderedAnswer => ({
+    status,
+    text: body === undefined ? '' : JSON.stringify(body),
+    ...(headers === undefined ? {} : { headers }),
+  });
+
+  function renderError(error: unknown, exchange: Exchange): RenderedAnswer {
+    const failure = failureOf(error);
+    const { correlationId } = exchange;
+    if (failure.internal && exchange.isAbandoned) {
+      // Handlers may stop with whatever error when their client has gone.
+      logger.debug({ err: error, correlationId }, 'a request ended without its client');
+    } else if (failure.internal) logger.error({ err: error, correlationId }, 'a request failed unexpectedly');
+    else if (failure.status >= 500)
+      logger.warn({ err: error, correlationId }, 'a request could not be served');
+    return render(renderFailure(exchange.surface, failure, correlationId));
+  }
+
+  const renderAnswer = (answer: Answer): Outgoing => ('stream' in answer ? answer : render(answer));
+
+  async function authorise(contract: RouteContract, exchange: Exchange): Promise<void> {
+    if (contract.access === 'public') return;
+    const { authorization, cookie } = exchange.headers;
+    const apiKey = exchange.headers['x-api-key'];
+    const caller = await authenticator.authenticate({
+      authorization,
+      cookie,
+      apiKey: typeof apiKey === 'string' ? apiKey : undefined,
+    });
+    if (caller === null) refuse('UNAUTHORIZED', 'No authorization provided');
+    exchange.caller = caller;
+    if (contract.access !== 'authenticated' && !caller.permissions.has(contract.access)) {
+      refuse('FORBIDDEN', `This needs the permission ${contract.access}.`);
+    }
+  }
+
+  function workOf({ contract, handle }: Endpoint): Target['work'] {
+    const command = isCommand(contract);
+    const validate = validatorOf(contract);
+    const route = `${contract.method} ${contract.path}`;
+    const derived = contract.repeat === 'derived';
+
+    return async (exchange, request, params, search) => {
+      if (command) refuseForeignCommands(request.headers, corsOrigins);
+      await authorise(contract, exchange);
+      const body = contract.body === undefined ? undefined : await readJson(request, bodyLimits);
+      const query = contract.query === undefined ? undefined : parseQuery(search);
+      const input = { ...validate({ params, query, body }), context: exchange };
+
+      const run = async (): Promise<Outgoing> =>
+        renderAnswer(await handle(input as Parameters<typeof handle>[0]));
+      const key = command ? request.headers['idempotency-key'] : undefined;
+      if (typeof key !== 'string') return run();
+
+      checkKey(key);
+      const id = recordId(exchange.caller, exchange.address, route, key);
+      exchange.commandId = commandIdOf(id);
+      const { answer, replayed } = await once<StreamAnswer>(
+        {
+          id,
+          fingerprint: fingerprintOf(options.fingerprintSecret, contract.method, request.url ?? '', body),
+          caller: exchange.caller,
+          surface: exchange.surface,
+          correlationId: exchange.correlationId,
+        },
+        {
+          derived,
+          reached: (position) => exchange.reached(position),
+          // A refusal is an answer, too, and may be recorded.
+          run: (retried) => {
+            exchange.retried = retried;
+            return run().catch((error: unknown) => renderError(error, exchange));
+          },
+        },
+      );
+      return replayed ? asReplay(answer) : answer;
+    };
+  }
+
+  const router = createRouter({ ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH });
+  for (const one of options.endpoints) {
+    const { surface, method, path } = one.contract;
+    const target: Target = {
+      surface,
+      method,
+      route: path,
+      metrics: metrics.route({ surface, method, route: path }),
+      work: workOf(one),
+    };
+    router.on(method, path, () => undefined, target);
+  }
+
+  function unmatched(surface: RouteSurface, method: string): Target {
+    const route = '(none)';
+    const known = (METHODS as readonly string[]).includes(method) ? method : 'other';
+    return {
+      surface,
+      method: known,
+      route,
+      metrics: metrics.route({ surface, method: known, route }),
+      work: async (exchange, request) => {
+        const path = pathOf(request);
+        const allowed = METHODS.filter((candidate) => router.find(candidate, path) !== null);
+        if (allowed.length === 0 && request.url !== '*') throw notFound(path);
+        const allow = [...allowed, ...(allowed.includes('GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ');
+        if (request.method === 'OPTIONS') {
+          return { status: 204, text: '', headers: { Allow: allow, ...preflightHeaders(allow) } };
+        }
+        const failure = failureOf(new Refusal('METHOD_NOT_ALLOWED', `Allowed here: ${allow}.`));
+        const answer = render(renderFailure(exchange.surface, failure, exchange.correlationId));
+        return { ...answer, headers: { ...answer.headers, Allow: allow } };
+      },
+    };
+  }
+
+  const targets = new Map<string, Target>();
+  function unmatchedTarget(surface: RouteSurface, method: string): Target {
+    const name = `${surface} ${method}`;
+    let target = targets.get(name);
+    if (target === undefined) {
+      target = unmatched(surface, method);
+      targets.set(name, target);
+    }
+    return target;
+  }
+
+  function send(
+    response: ServerResponse,
+    exchange: Exchange,
+    { status, text, headers }: RenderedAnswer,
+  ): void {
+    if (response.headersSent || response.destroyed) return;
+    response.writeHead(status, {
+      ...(response.hasHeader('Access-Control-Allow-Origin') ? withoutPolicy : securityHeaders),
+      ...exchange.freshness(),
+      ...(status === 204 || status === 304
+        ? {}
+        : { 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': Buffer.byteLength(text) }),
+      ...headers,
+    });
+    response.end(text);
+  }
+
+  async function sendStream(
+    response: ServerResponse,
+    exchange: Exchange,
+    answer: StreamAnswer,
+    isHead: boolean,
+  ): Promise<void> {
+    for (const [name, value] of Object.entries({ ...securityHeaders, ...exchange.freshness() })) {
+      if (!response.hasHeader(name)) response.setHeader(name, value);
+    }
+    if (isHead) {
+      response.end();
+      return;
+    }
+    await answer.stream(response);
+  }
+
+  async function serve(
+    target: Target,
+    request: IncomingMessage,
+    response: ServerResponse,
+    params: Params,
+    search: string,
+  ) {
+    const startedMs = performance.now();
+    const exchange = new Exchange(target.surface, request, response, settle);
+    let endStreaming: (() => void) | null = null;
+    response.on('close', () => {
+      exchange.closed();
+      const durationMs = performance.now() - startedMs;
+      const status = response.headersSent ? response.statusCode : CLIENT_GONE;
+      if (endStreaming === null) target.metrics.answered(status, durationMs);
+      else endStreaming();
+      logger.info(
+        {
+          correlationId: exchange.correlationId,
+          surface: target.surface,
+          method: target.method,
+          route: target.route,
+          status,
+          durationMs: Math.round(durationMs * 100) / 100,
+          caller: exchange.caller?.actor.id ?? null,
+          ...(exchange.isAbandoned ? { abandoned: true } : {}),
+        },
+        'request',
+      );
+    });
+    allowOrigin(request, response, corsOrigins);
+
+    let outgoing: Outgoing;
+    try {
+      outgoing = await target.work(exchange, request, params, search);
+      await exchange.settled();
+    } catch (error) {
+      if (error instanceof ClientGone) return;
+      outgoing = renderError(error, exchange);
+    }
+    if (!('stream' in outgoing)) {
+      send(response, exchange, outgoing);
+      return;
+    }
+    endStreaming = target.metrics.streaming();
+    try {
+      await sendStream(response, exchange, outgoing, request.method === 'HEAD');
+      target.metrics.answered(response.statusCode, performance.now() - startedMs);
+    } catch (error) {
+      const rendered = renderError(error, exchange);
+      // A stream that has begun is cut off, so that its reader does not take it for complete.
+      if (response.headersSent) response.destroy();
+      else send(response, exchange, rendered);
+      target.metrics.answered(response.statusCode, performance.now() - startedMs);
+    }
+  }
+
+  function dispatch(request: IncomingMessage, response: ServerResponse): void {
+    const url = request.url ?? '/';
+    const path = pathOf(request);
+    const method = request.method === 'HEAD' ? 'GET' : request.method;
+    const found = isRouted(method) ? router.find(method, path) : null;
+    const target: Target =
+      found?.store ?? unmatchedTarget(path.startsWith('/api/v1/') ? 'zerg' : 'luna', method ?? '');
+    const question = url.indexOf('?');
+    serve(target, request, response, found?.params ?? {}, question < 0 ? '' : url.slice(question + 1)).catch(
+      (error: unknown) => {
+        logger.error({ err: error }, 'an answer could not be sent');
+        response.destroy();
+      },
+    );
+  }
+
+  const app = express();
+  app.disable('x-powered-by');
+  app.use(dispatch);
+  return app;
+}
+
+const { 'Cross-Origin-Resource-Policy': _policy, ...withoutPolicy } = securityHeaders;
+
+const isRouted = (method: string | undefined): method is (typeof METHODS)[number] =>
+  (METHODS as readonly (string | undefined)[]).includes(method);
+
+/** Without the query; of a URL with a host, as proxies send, the part after it. */
+function pathOf(request: IncomingMessage): string {
+  const url = request.url ?? '/';
+  const question = url.indexOf('?');
+  const path = question < 0 ? url : url.slice(0, question);
+  return path.startsWith('/') ? path : path.replace(/^[a-z][a-z\d+.-]*:\/\/[^/]*/i, '') || '/';
+}
+
+function notFound(path: string): Refusal {
+  try {
+    decodeURIComponent(path);
+  } catch {
+    return new Refusal('VALIDATION_ERROR', 'The path is not valid percent-encoded UTF-8.');
+  }
+  return new Refusal('NOT_FOUND', 'Not found');
+}
+
+const REPLAY_HEADERS = { 'Idempotent-Replay': 'true', 'X-Idempotent-Replay': 'true' } as const;
+
+function asReplay(answer: Outgoing): Outgoing {
+  if (!('stream' in answer)) return { ...answer, headers: { ...answer.headers, ...REPLAY_HEADERS } };
+  return {
+    stream: (response) => {
+      for (const [name, value] of Object.entries(REPLAY_HEADERS)) response.setHeader(name, value);
+      return answer.stream(response);
+    },
+  };
+}
