@@ -1,0 +1,292 @@
+/**
+ * `activity`: one row for each event that people want to see go by, in plain words. What was said, remembered
+ * or returned is not in it (the log and the messages have that), so a row holds nothing that has to be hidden
+ * later, and stays small.
+ */
+import type { EventEnvelope } from '../contracts/envelope.ts';
+import {
+  type EventData,
+  type EventType,
+  isEventType,
+  type OdeonEvent,
+} from '../contracts/events/catalogue.ts';
+import { type ActivityDocument, activityDocument } from '../contracts/read-models/documents.ts';
+import { type Handlers, projection } from './projection.ts';
+
+type Category = ActivityDocument['category'];
+type Level = ActivityDocument['level'];
+
+/** How a type of event reads. Functions get the event's data. */
+interface Reading<Data> {
+  readonly category: Category;
+  readonly level: Level | ((data: Data) => Level);
+  readonly title: string | ((data: Data) => string);
+  readonly message?: (data: Data) => string | null;
+  /** Fields of the data that are shown as they are. */
+  readonly details?: readonly (keyof Data & string)[];
+}
+
+/** Reasons may quote what a provider or a tool answered: enough of it to see what went wrong. */
+const MAX_REASON = 300;
+const clip = (text: string): string => (text.length > MAX_REASON ? `${text.slice(0, MAX_REASON)}…` : text);
+
+const modelName = (data: { provider: string; model: string }): string => `${data.provider}/${data.model}`;
+const tokens = (data: EventData<'ModelAnswered' | 'TurnCompleted'>): string => {
+  const { promptTokens, completionTokens } = data.usage;
+  const cost = data.costUsd === null ? 'cost unknown' : `$${Number(data.costUsd.toFixed(6))}`;
+  return `${promptTokens} tokens in, ${completionTokens} out, ${cost}`;
+};
+const outcome = ['provider', 'model', 'requestedModel', 'route', 'usage', 'costUsd', 'toolsUsed'] as const;
+const answeredBy = (data: EventData<'TurnCompleted'>): string =>
+  data.provider === null || data.model === null
+    ? 'nobody'
+    : modelName({ provider: data.provider, model: data.model });
+const ofTool = (what: string) => (data: { tool: string }) => `${what}: ${data.tool}`;
+const ofProjection = (what: string) => (data: { projection: string }) => `${what}: ${data.projection}`;
+
+/** Null: not shown. A new type of event does not compile until it is decided here. */
+const readings: { readonly [Type in EventType]: Reading<EventData<Type>> | null } = {
+  ConversationStarted: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Conversation started',
+    details: ['mode', 'model'],
+  },
+  ConversationRenamed: { category: 'state_event', level: 'info', title: 'Conversation renamed' },
+  ConversationModeChanged: {
+    category: 'state_event',
+    level: 'info',
+    title: (data) => `Conversation mode changed to ${data.mode}`,
+    details: ['mode'],
+  },
+  ConversationArchived: { category: 'state_event', level: 'info', title: 'Conversation archived' },
+  ConversationUnarchived: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Conversation taken out of the archive',
+  },
+  ConversationEnded: { category: 'state_event', level: 'info', title: 'Conversation ended' },
+  ConversationDeleted: { category: 'state_event', level: 'warn', title: 'Conversation deleted' },
+
+  MessageSent: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Message sent',
+    message: (data) => `${data.content.length} characters`,
+    details: ['messageId', 'model'],
+  },
+  TurnStarted: {
+    category: 'background',
+    level: (data) => (data.attempt > 1 ? 'warn' : 'info'),
+    title: (data) => (data.attempt > 1 ? `Turn taken up again, attempt ${data.attempt}` : 'Turn started'),
+    details: ['attempt', 'worker'],
+  },
+  TurnReleased: {
+    category: 'background',
+    level: 'info',
+    title: 'Turn given back by a worker that shuts down',
+    details: ['worker'],
+  },
+  MessageRouted: {
+    category: 'background',
+    level: 'info',
+    title: (data) => `Message routed to ${data.decision.route}`,
+    message: (data) => `${data.decision.class}, decided by ${data.decision.decisionSource}`,
+    details: ['decision'],
+  },
+  ContextPrepared: {
+    category: 'memory_op',
+    level: 'info',
+    title: 'Context prepared',
+    details: ['tools'],
+  },
+  ContextCompacted: {
+    category: 'memory_op',
+    level: 'info',
+    title: 'Context compacted',
+    message: (data) => `${data.tokensBefore} tokens became ${data.tokensAfter}`,
+    details: ['fromRevision', 'toRevision', 'tokensBefore', 'tokensAfter', 'provider', 'model'],
+  },
+  ModelCalled: {
+    category: 'llm_call',
+    level: 'info',
+    title: (data) => `Model called: ${modelName(data)}`,
+    details: ['callId', 'step', 'provider', 'model', 'promptTokens', 'tools'],
+  },
+  ModelAnswered: {
+    category: 'llm_call',
+    level: 'success',
+    title: (data) => `Model answered: ${modelName(data)}`,
+    message: tokens as (data: EventData<'ModelAnswered'>) => string,
+    details: ['callId', 'provider', 'model', 'finishReason', 'usage', 'costUsd', 'firstTokenMs'],
+  },
+  ModelFailed: {
+    category: 'llm_call',
+    level: 'error',
+    title: (data) => `Model failed: ${modelName(data)}`,
+    message: (data) => clip(data.reason),
+    details: ['callId', 'provider', 'model'],
+  },
+  CheckpointTaken: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Checkpoint taken before a tool that changes something',
+    details: ['toolCallId', 'revision'],
+  },
+  ToolCalled: {
+    category: 'tool_invoke',
+    level: 'info',
+    title: ofTool('Tool called'),
+    details: ['toolCallId', 'tool', 'readOnly'],
+  },
+  ToolReturned: {
+    category: 'tool_invoke',
+    level: (data) => (data.isError ? 'error' : 'success'),
+    title: (data) => ofTool(data.isError ? 'Tool failed' : 'Tool returned')(data),
+    details: ['toolCallId', 'tool', 'isError'],
+  },
+  InterruptRequested: { category: 'state_event', level: 'info', title: 'Interrupt requested' },
+  TurnCompleted: {
+    category: 'state_event',
+    level: 'success',
+    title: (data) => `Turn completed by ${answeredBy(data)}`,
+    message: tokens,
+    details: outcome,
+  },
+  TurnInterrupted: {
+    category: 'state_event',
+    level: 'warn',
+    title: 'Turn interrupted',
+    message: tokens,
+    details: outcome,
+  },
+  TurnFailed: {
+    category: 'error',
+    level: 'error',
+    title: 'Turn failed',
+    message: (data) => clip(data.reason),
+    details: outcome,
+  },
+
+  FactRemembered: {
+    category: 'memory_op',
+    level: 'success',
+    title: (data) => `Fact remembered: ${data.category}`,
+    details: ['factId', 'category', 'confidence'],
+  },
+  FactForgotten: { category: 'memory_op', level: 'info', title: 'Fact forgotten', details: ['factId'] },
+
+  UserRegistered: {
+    category: 'system',
+    level: 'info',
+    title: (data) => `User registered: ${data.role}`,
+    details: ['role'],
+  },
+  UserRoleChanged: {
+    category: 'system',
+    level: 'warn',
+    title: (data) => `User's role changed to ${data.role}`,
+    details: ['role'],
+  },
+  UserDisabled: { category: 'system', level: 'warn', title: 'User disabled' },
+  UserEnabled: { category: 'system', level: 'info', title: 'User enabled' },
+  UserPasswordChanged: { category: 'system', level: 'warn', title: 'Password changed' },
+  SessionStarted: { category: 'system', level: 'success', title: 'Logged in', details: ['address'] },
+  // Every client does this all the time: it would hide the rest.
+  SessionRefreshed: null,
+  SessionEnded: {
+    category: 'system',
+    level: (data) => (data.reason === 'logout' ? 'info' : 'warn'),
+    title: (data) => (data.reason === 'logout' ? 'Logged out' : `Login ended: ${data.reason}`),
+    details: ['reason'],
+  },
+  LoginFailed: {
+    category: 'system',
+    level: 'warn',
+    title: (data) => `Login failed: ${data.reason}`,
+    details: ['reason', 'address'],
+  },
+  ApiKeyCreated: { category: 'system', level: 'info', title: 'API key created', details: ['permissions'] },
+  ApiKeyRevoked: { category: 'system', level: 'info', title: 'API key revoked' },
+  SigningKeyRotated: {
+    category: 'system',
+    level: 'info',
+    title: 'Signing key rotated',
+    details: ['kid', 'previousKid'],
+  },
+  ProjectionRebuildRequested: {
+    category: 'system',
+    level: 'info',
+    title: ofProjection('Rebuild requested'),
+    details: ['projection'],
+  },
+  ProjectionRetryRequested: {
+    category: 'system',
+    level: 'info',
+    title: ofProjection('Retry of failed events requested'),
+    details: ['projection'],
+  },
+
+  // The answers that belong to idempotency keys: what the requests did has rows of its own.
+  RequestAccepted: null,
+  RequestAnswered: null,
+};
+
+/** The types of events that have a row, of one category or of all. */
+export const activityTypes = (category?: Category): readonly EventType[] =>
+  (Object.keys(readings) as EventType[]).filter((type) => {
+    const reading = readings[type];
+    return reading !== null && (category === undefined || reading.category === category);
+  });
+
+/** The row of an event; null for one that is not shown. Pure. */
+export function activityRow(event: EventEnvelope): ActivityDocument | null {
+  if (!isEventType(event.type)) return null;
+  // The catalogue ties the type to its data, and the table ties the same type to its reading.
+  const reading = readings[event.type] as Reading<Record<string, unknown>> | null;
+  if (reading === null) return null;
+  const data = event.data as Record<string, unknown>;
+  const { category, level, title, message, details = [] } = reading;
+  return {
+    id: event.id,
+    owner: event.owner,
+    conversationId: conversationOf(event.stream, data),
+    turnId: typeof data.turnId === 'string' ? data.turnId : null,
+    category,
+    eventType: event.type,
+    level: typeof level === 'function' ? level(data) : level,
+    title: typeof title === 'function' ? title(data) : title,
+    message: message?.(data) ?? null,
+    details: Object.fromEntries(details.map((field) => [field, data[field]])),
+    source: event.surface,
+    durationMs: typeof data.durationMs === 'number' ? data.durationMs : null,
+    actor: event.actor,
+    createdAt: event.time,
+  };
+}
+
+const CONVERSATION = 'conversation-';
+function conversationOf(stream: string, data: Record<string, unknown>): string | null {
+  if (stream.startsWith(CONVERSATION)) return stream.slice(CONVERSATION.length);
+  return typeof data.conversationId === 'string' ? data.conversationId : null;
+}
+
+const row = {
+  id: (event: OdeonEvent) => event.id,
+  apply: (_none: ActivityDocument | null, event: OdeonEvent) => activityRow(event),
+};
+
+export const activity = projection<ActivityDocument>('activity', {
+  version: 1,
+  document: activityDocument,
+  indexes: [
+    ['position'],
+    ['level', 'position'],
+    ['category', 'position'],
+    ['owner', 'position'],
+    ['owner', 'level', 'position'],
+    ['owner', 'category', 'position'],
+    ['conversationId', 'position'],
+  ],
+  on: Object.fromEntries(activityTypes().map((type) => [type, row])) as Handlers<ActivityDocument>,
+});

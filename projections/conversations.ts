@@ -1,0 +1,55 @@
+/** `conversations`: what each conversation is now. A deleted one has no document. */
+import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
+import { type ConversationDocument, conversationDocument } from '../contracts/read-models/documents.ts';
+import { type EventHandler, projection } from './projection.ts';
+
+const STREAM_PREFIX = 'conversation-';
+const id = (event: { stream: string }): string => event.stream.slice(STREAM_PREFIX.length);
+
+/** Changes a document that there is. Turns of a deleted conversation may still end: they bring nothing back. */
+const change = <Type extends EventType>(
+  changes: (doc: ConversationDocument, event: OdeonEvent<Type>) => Partial<ConversationDocument>,
+): EventHandler<ConversationDocument, OdeonEvent<Type>> => ({
+  id,
+  apply: (doc, event) => doc && { ...doc, ...changes(doc, event), updatedAt: event.time },
+});
+
+const oneMoreMessage = (doc: ConversationDocument) => ({ messageCount: doc.messageCount + 1 });
+
+export const conversations = projection<ConversationDocument>('conversations', {
+  version: 1,
+  document: conversationDocument,
+  indexes: [
+    ['owner', 'archived', 'updatedAt'],
+    ['owner', 'status', 'updatedAt'],
+    ['status', 'updatedAt'],
+  ],
+  on: {
+    ConversationStarted: {
+      id,
+      apply: (_none, event) => ({
+        id: id(event),
+        owner: event.owner,
+        title: event.data.title,
+        mode: event.data.mode,
+        model: event.data.model,
+        surface: event.surface,
+        status: 'active',
+        archived: false,
+        messageCount: 0,
+        createdAt: event.time,
+        updatedAt: event.time,
+      }),
+    },
+    ConversationRenamed: change<'ConversationRenamed'>((_doc, { data }) => ({ title: data.title })),
+    ConversationModeChanged: change<'ConversationModeChanged'>((_doc, { data }) => ({ mode: data.mode })),
+    ConversationArchived: change(() => ({ archived: true })),
+    ConversationUnarchived: change(() => ({ archived: false })),
+    ConversationEnded: change(() => ({ status: 'ended' })),
+    ConversationDeleted: { id, apply: () => null },
+    MessageSent: change(oneMoreMessage),
+    TurnCompleted: change(oneMoreMessage),
+    TurnInterrupted: change(oneMoreMessage),
+    TurnFailed: change(oneMoreMessage),
+  },
+});

@@ -1,0 +1,94 @@
+/** `turns`: how the answer to each message comes about. */
+import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
+import { type TurnDocument, turnDocument } from '../contracts/read-models/documents.ts';
+import { type EventHandler, projection } from './projection.ts';
+
+type TurnEventType = {
+  [Type in EventType]: OdeonEvent<Type>['data'] extends { turnId: string } ? Type : never;
+}[EventType];
+
+const id = (event: { data: { turnId: string } }): string => event.data.turnId;
+
+/** Changes a turn that was asked for. */
+const change = <Type extends TurnEventType>(
+  changes: (doc: TurnDocument, event: OdeonEvent<Type>) => Partial<TurnDocument>,
+): EventHandler<TurnDocument, OdeonEvent<Type>> => ({
+  id: (event) => id(event as { data: { turnId: string } }),
+  apply: (doc, event) => doc && { ...doc, ...changes(doc, event) },
+});
+
+type TurnEnd = 'TurnCompleted' | 'TurnInterrupted' | 'TurnFailed';
+const end = (status: TurnDocument['status']) =>
+  change<TurnEnd>((_doc, event) => ({
+    status,
+    lastRevision: event.revision,
+    reason: event.type === 'TurnFailed' ? event.data.reason : null,
+    endedAt: event.time,
+  }));
+
+export const turns = projection<TurnDocument>('turns', {
+  version: 1,
+  document: turnDocument,
+  indexes: [],
+  on: {
+    MessageSent: {
+      id,
+      apply: (_none, event) => ({
+        id: event.data.turnId,
+        conversationId: event.stream.slice('conversation-'.length),
+        owner: event.owner,
+        userMessageId: event.data.messageId,
+        status: 'queued',
+        attempt: 0,
+        firstRevision: event.revision,
+        lastRevision: null,
+        decision: null,
+        calls: [],
+        tools: [],
+        reason: null,
+        requestedAt: event.time,
+        startedAt: null,
+        endedAt: null,
+      }),
+    },
+    TurnStarted: change<'TurnStarted'>((doc, event) => ({
+      status: 'running',
+      attempt: event.data.attempt,
+      startedAt: doc.startedAt ?? event.time,
+    })),
+    TurnReleased: change<'TurnReleased'>(() => ({ status: 'queued' })),
+    MessageRouted: change<'MessageRouted'>((_doc, { data }) => ({ decision: data.decision })),
+    ModelAnswered: change<'ModelAnswered'>((doc, { data }) => ({
+      calls: [
+        ...doc.calls,
+        {
+          provider: data.provider,
+          model: data.model,
+          usage: data.usage,
+          costUsd: data.costUsd,
+          durationMs: data.durationMs,
+          error: null,
+        },
+      ],
+    })),
+    ModelFailed: change<'ModelFailed'>((doc, { data }) => ({
+      calls: [
+        ...doc.calls,
+        {
+          provider: data.provider,
+          model: data.model,
+          usage: null,
+          costUsd: null,
+          durationMs: data.durationMs,
+          error: data.reason,
+        },
+      ],
+    })),
+    ToolReturned: change<'ToolReturned'>((doc, { data }) => ({
+      tools: [...doc.tools, { tool: data.tool, isError: data.isError, durationMs: data.durationMs }],
+    })),
+    TurnCompleted: end('completed'),
+    TurnInterrupted: end('interrupted'),
+    TurnFailed: end('failed'),
+  },
+});
