@@ -46,3 +46,41 @@ export const describe = (definition: Tool): ToolDescription => ({
   description: definition.description,
   parameters: z.toJSONSchema(definition.input, { io: 'input' }),
 });
+
+/**
+ * Runs a tool as a model asked for it. What goes wrong (no such tool, arguments that do not fit, an error, a
+ * time-out) is a result that the model sees, not the end of the turn.
+ */
+export async function useTool(
+  found: Tool | undefined,
+  name: string,
+  given: unknown,
+  context: ToolContext,
+): Promise<{ result: unknown; isError: boolean }> {
+  const failed = (error: string) => ({ result: { error }, isError: true });
+  if (found === undefined) return failed(`There is no tool named "${name}".`);
+  const input = found.input.safeParse(given);
+  if (!input.success) {
+    const issues = input.error.issues.map(
+      (issue) => `${issue.path.join('.') || 'arguments'}: ${issue.message}`,
+    );
+    return failed(`The arguments do not fit: ${issues.join('; ')}`);
+  }
+  const timeOut = AbortSignal.timeout(found.timeoutMs);
+  const signal = AbortSignal.any([context.signal, timeOut]);
+  try {
+    const run = async () => found.run(input.data, { ...context, signal });
+    const result = await Promise.race([run(), aborted(signal)]);
+    return { result: result === undefined ? null : JSON.parse(JSON.stringify(result)), isError: false };
+  } catch (error) {
+    if (timeOut.aborted) return failed(`The tool took longer than ${found.timeoutMs / 1000} s.`);
+    return failed(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const aborted = (signal: AbortSignal): Promise<never> =>
+  new Promise((_resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });

@@ -4,21 +4,16 @@
  */
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Actor, EventEnvelope, Position, Surface } from '../../../contracts/envelope.ts';
+import type { Actor, EventEnvelope, Surface } from '../../../contracts/envelope.ts';
 import { Refusal } from '../../../contracts/errors.ts';
 import type { DecidedEvent, EventData } from '../../../contracts/events/catalogue.ts';
 import type { ModelRoute, TokenUsage, ToolRequest } from '../../../contracts/events/conversation.ts';
 import type { FactDocument } from '../../../contracts/read-models/documents.ts';
 import type { SignalBus } from '../../../infra/bus/port.ts';
 import type { EventStore } from '../../../infra/event-store/port.ts';
-import {
-  type ChatModel,
-  estimateTokens,
-  ModelError,
-  type ModelPart,
-  type Models,
-} from '../../../infra/models/port.ts';
+import { type ChatModel, estimateTokens, ModelError, type Models } from '../../../infra/models/port.ts';
 import type { ReadModels } from '../../../infra/read-models/port.ts';
+import type { Metrics } from '../../../infra/telemetry/port.ts';
 import type { CommandBus, CommandMeta } from '../../command.ts';
 import {
   answerIdFor,
@@ -31,11 +26,12 @@ import {
   MAX_ATTEMPTS,
   recordSteps,
 } from '../../domain/conversation.ts';
+import { call, costOf } from './call.ts';
 import { compact, needsCompaction } from './compaction.ts';
 import { type History, promptOf, readHistory, tokensOf } from './history.ts';
 import { systemPrompt } from './prompts.ts';
 import { routeMessage } from './router.ts';
-import { describe, type Tool } from './tool.ts';
+import { describe, type Tool, useTool } from './tool.ts';
 import { addUsage, addUsd, answerText, begin, fold, type Transcript, tried } from './transcript.ts';
 
 /** After so many rounds of tools the model is asked to answer without any. */
@@ -55,13 +51,7 @@ export interface TurnDependencies {
   /** Waits, bounded, until the read models show everything committed so far. */
   readonly settled: () => Promise<void>;
   readonly now: () => Date;
-  readonly observe: TurnObserver;
-}
-
-export interface TurnObserver {
-  turnEnded(outcome: 'completed' | 'interrupted' | 'failed', durationMs: number): void;
-  modelAnswered(provider: string, model: string, usage: TokenUsage, costUsd: number | null): void;
-  modelFailed(provider: string, model: string): void;
+  readonly metrics: Pick<Metrics, 'turnEnded' | 'modelCall'>;
 }
 
 /** A turn that this worker holds. */
@@ -100,7 +90,7 @@ export async function runTurn(
   dependencies: TurnDependencies,
   stop: AbortSignal,
 ): Promise<void> {
-  const { bus, store, readModels, models, signals, now, observe } = dependencies;
+  const { bus, store, readModels, models, signals, now, metrics } = dependencies;
   const { conversationId, turnId, worker } = held;
   const stream = `${conversation.category}-${conversationId}`;
   const actor: Actor = { kind: 'agent', id: 'assistant' };
@@ -112,8 +102,10 @@ export async function runTurn(
   let history: History | null = null;
   /** Steps that need not be on disk before what follows them is. */
   let pending: Step[] = [];
-  /** The text of the call under way. */
+  /** The text of a call that did not end well. */
   let partial = '';
+  /** What such a call cost, when it was stopped from outside. */
+  let cutOff: (TokenUsage & { costUsd: number | null }) | null = null;
 
   const meta = (key: string, causationId: string): CommandMeta => ({
     commandId: `${turnId}/${key}`,
@@ -282,6 +274,7 @@ export async function runTurn(
     }
 
     const { provider } = model;
+    partial = '';
     const callId = `call_${digest(`${turnId}/${attempt}/${transcript.calls}`).slice(0, 16)}`;
     const called = await record(`called/${callId}`, [
       {
@@ -298,81 +291,74 @@ export async function runTurn(
         },
       },
     ]);
+    const position = called.at(-1)!.position;
+    const result = await call(model, prompt, {
+      signal: stop,
+      // Texts of one answer are shown one after the other: a later call's begins a new paragraph.
+      separator: answerText(transcript).trim() === '' ? '' : '\n\n',
+      toolCallId: (index) => `${callId}_${index + 1}`,
+      show: (kind, offset, text) =>
+        signals.publish({
+          kind,
+          owner: request.owner,
+          conversationId,
+          turnId,
+          call: position,
+          offset,
+          text,
+        }),
+    });
+    const { text, end: ended, durationMs, firstTokenMs } = result;
+    const observed = { provider, model: model.model, durationMs, firstTokenMs };
+    const about = { turnId, callId, provider, model: model.model };
 
-    const call = called.at(-1)!.position;
-    const began = performance.now();
-    let firstTokenMs: number | null = null;
-    let reasoning = '';
-    const requests: ToolRequest[] = [];
-    let finish: Extract<ModelPart, { type: 'finish' }> | null = null;
-    partial = '';
-    try {
-      for await (const part of model.stream(prompt, { signal: stop })) {
-        stop.throwIfAborted();
-        if (part.type !== 'finish') firstTokenMs ??= milliseconds(performance.now() - began);
-        if (part.type === 'text') {
-          // Texts of one answer are shown one after the other: a later call's begins a new paragraph.
-          const text =
-            partial === '' && answerText(transcript).trim() !== '' ? `\n\n${part.text}` : part.text;
-          publish('text', call, partial.length, text);
-          partial += text;
-        } else if (part.type === 'reasoning') {
-          publish('reasoning', call, reasoning.length, part.text);
-          reasoning += part.text;
-        } else if (part.type === 'tool request') {
-          requests.push({ ...part.request, toolCallId: `${callId}_${requests.length + 1}` });
-        } else {
-          finish = part;
-        }
-      }
-    } catch (error) {
-      if (stop.aborted || !(error instanceof ModelError)) throw error;
-      observe.modelFailed(provider, model.model);
-      const durationMs = milliseconds(performance.now() - began);
-      const text = partial;
-      partial = '';
-      await record(`failed/${callId}`, [
-        {
-          type: 'ModelFailed',
-          data: { turnId, callId, provider, model: model.model, reason: error.message, text, durationMs },
-        },
-      ]);
-      if (text !== '') {
-        partial = text;
-        throw new BrokenAnswer(error.message);
-      }
-      throw error;
+    if (ended === 'stopped') {
+      partial = text;
+      // A provider tells no usage of a call that was cut off: it is estimated from what went to and fro.
+      cutOff = {
+        promptTokens: tokensOf(prompt),
+        completionTokens: estimateTokens(text),
+        cachedTokens: 0,
+        costUsd: 0,
+      };
+      cutOff.costUsd = costOf(model, cutOff);
+      metrics.modelCall({ ...observed, outcome: 'interrupted', usage: cutOff, costUsd: cutOff.costUsd });
+      throw stop.reason;
     }
-    if (finish === null) throw new Error(`${provider}/${model.model} ended without a finish part.`);
-
-    const costUsd = costOf(model, finish.usage);
-    observe.modelAnswered(provider, model.model, finish.usage, costUsd);
+    if (ended instanceof ModelError) {
+      metrics.modelCall({ ...observed, outcome: 'failed', usage: noUsage, costUsd: null });
+      await record(`failed/${callId}`, [
+        { type: 'ModelFailed', data: { ...about, reason: ended.message, text, durationMs } },
+      ]);
+      if (text === '') throw ended;
+      partial = text;
+      throw new BrokenAnswer(ended.message);
+    }
+    const { finishReason, usage } = ended;
+    const costUsd = costOf(model, usage);
+    metrics.modelCall({ ...observed, outcome: 'answered', usage, costUsd });
+    const { reasoning, toolRequests } = result;
     const answered: Step = {
       type: 'ModelAnswered',
       data: {
-        turnId,
-        callId,
-        provider,
-        model: model.model,
-        text: partial,
+        ...about,
+        text,
         reasoning,
-        toolRequests: requests,
-        finishReason: finish.finishReason,
-        usage: finish.usage,
+        toolRequests: [...toolRequests],
+        finishReason,
+        usage,
         costUsd,
-        durationMs: milliseconds(performance.now() - began),
+        durationMs,
         firstTokenMs,
       },
     };
-    partial = '';
     // What follows an answer is recorded with it where it is already known.
-    if (requests.length > 0) {
-      await record(`answered/${callId}`, [answered, ...toolCalls(callId, requests)]);
+    if (toolRequests.length > 0) {
+      await record(`answered/${callId}`, [answered, ...toolCalls(callId, toolRequests)]);
       return 'asked for tools';
     }
     pending.push(answered);
-    const withAnswer = fold(transcript, { ...request, type: 'ModelAnswered', data: answered.data } as never);
-    await end('TurnCompleted', null, withAnswer);
+    await end('TurnCompleted', null, fold(transcript, { ...request, ...answered } as ConversationEvent));
     return 'ended';
   }
 
@@ -380,10 +366,6 @@ export async function runTurn(
     const local = models.list().filter((model) => model.provider === 'builtin');
     return [...models.candidates(null, 'nano').models, ...local];
   };
-
-  function publish(kind: 'text' | 'reasoning', call: Position, offset: number, text: string): void {
-    signals.publish({ kind, owner: request.owner, conversationId, turnId, call, offset, text });
-  }
 
   function toolCalls(callId: string, requests: readonly ToolRequest[]): Step[] {
     return requests.flatMap((toolRequest): Step[] => {
@@ -412,65 +394,26 @@ export async function runTurn(
 
   async function runTool({ toolCallId, tool: name, arguments: given }: ToolRequest): Promise<void> {
     const began = performance.now();
-    const outcome = await toolOutcome(name, given, toolCallId);
-    // A result that comes after the turn was stopped is not recorded: the call counts as not finished.
+    const outcome = await useTool(toolNamed(name), name, given, {
+      owner: request.owner,
+      conversationId,
+      turnId,
+      toolCallId,
+      // A try before a crash may have carried the tool's command out already.
+      meta: { ...meta(`tool/${toolCallId}`, request.id), retried: true },
+      signal: stop,
+      now,
+      bus,
+      store,
+      readModels,
+      settled: dependencies.settled,
+    });
+    // What comes after the turn was stopped is not recorded: the call counts as not finished.
     stop.throwIfAborted();
+    const durationMs = milliseconds(performance.now() - began);
     await record(`returned/${toolCallId}`, [
-      {
-        type: 'ToolReturned',
-        data: {
-          turnId,
-          toolCallId,
-          tool: name,
-          ...outcome,
-          durationMs: milliseconds(performance.now() - began),
-        },
-      },
+      { type: 'ToolReturned', data: { turnId, toolCallId, tool: name, ...outcome, durationMs } },
     ]);
-  }
-
-  /** What a tool gives; what goes wrong in it is a result for the model. */
-  async function toolOutcome(
-    name: string,
-    given: unknown,
-    toolCallId: string,
-  ): Promise<{ result: unknown; isError: boolean }> {
-    const failed = (error: string) => ({ result: { error }, isError: true });
-    const found = toolNamed(name);
-    if (found === undefined) return failed(`There is no tool named "${name}".`);
-    const input = found.input.safeParse(given);
-    if (!input.success) {
-      const issues = input.error.issues.map(
-        (issue) => `${issue.path.join('.') || 'arguments'}: ${issue.message}`,
-      );
-      return failed(`The arguments do not fit: ${issues.join('; ')}`);
-    }
-    const timeOut = AbortSignal.timeout(found.timeoutMs);
-    const signal = AbortSignal.any([stop, timeOut]);
-    try {
-      const result = await Promise.race([
-        aborted(signal),
-        (async () =>
-          found.run(input.data, {
-            owner: request.owner,
-            conversationId,
-            turnId,
-            toolCallId,
-            // A try before a crash may have carried the tool's command out already.
-            meta: { ...meta(`tool/${toolCallId}`, request.id), retried: true },
-            signal,
-            now,
-            bus,
-            store,
-            readModels,
-            settled: dependencies.settled,
-          }))(),
-      ]);
-      return { result: result === undefined ? null : JSON.parse(JSON.stringify(result)), isError: false };
-    } catch (error) {
-      if (timeOut.aborted) return failed(`The tool took longer than ${found.timeoutMs / 1000} s.`);
-      return failed(error instanceof Error ? error.message : String(error));
-    }
   }
 
   /** Records the end of the turn. `now` is the transcript with what is still pending. */
@@ -482,9 +425,6 @@ export async function runTurn(
     // A broken answer is its provider's, though the call counts as failed.
     const broken = partial !== '' ? current.tried.at(-1) : undefined;
     const by = current.openCall ?? broken ?? current.answeredBy;
-    const interrupted = type === 'TurnInterrupted' && current.openCall !== null;
-    const estimated = interrupted ? interruptedUsage(current) : null;
-    const usage = estimated === null ? current.usage : addUsage(current.usage, estimated.usage);
     const data: EventData<'TurnCompleted'> = {
       turnId,
       messageId: answerIdFor(turnId),
@@ -493,31 +433,19 @@ export async function runTurn(
       model: by?.model ?? null,
       requestedModel: current.messageModel ?? held.state.model,
       route: current.decision?.route ?? null,
-      tried: [...(interrupted ? tried(current, 'interrupted', null) : current.tried)],
+      tried: [...(cutOff === null ? current.tried : tried(current, 'interrupted', null))],
       toolsUsed: [
         ...new Set(current.rounds.flatMap((round) => Object.values(round.outcomes).map((o) => o.tool))),
       ],
-      usage,
-      costUsd: estimated === null ? current.costUsd : addUsd(current.costUsd, estimated.costUsd),
+      usage: cutOff === null ? current.usage : addUsage(current.usage, cutOff),
+      costUsd: cutOff === null ? current.costUsd : addUsd(current.costUsd, cutOff.costUsd),
       durationMs: Math.max(0, now().getTime() - (current.startedAtMs ?? current.requestedAtMs)),
     };
     await record(
       `ended/${type}`,
       type === 'TurnFailed' ? [{ type, data: { ...data, reason: reason ?? 'unknown' } }] : [{ type, data }],
     );
-    observe.turnEnded(outcomeOf[type], data.durationMs);
-  }
-
-  /** A provider tells no usage of a call that was cut off: it is estimated from what was sent and received. */
-  function interruptedUsage(current: Transcript) {
-    const { provider, model } = current.openCall!;
-    const used = models.list().find((each) => each.provider === provider && each.model === model);
-    const usage = {
-      promptTokens: current.openCall!.promptTokens,
-      completionTokens: estimateTokens(partial),
-      cachedTokens: 0,
-    };
-    return { usage, costUsd: used === undefined ? null : costOf(used, usage) };
+    metrics.turnEnded({ outcome: outcomeOf[type], durationMs: data.durationMs });
   }
 }
 
@@ -565,22 +493,9 @@ async function whileHeld(
   }
 }
 
-const aborted = (signal: AbortSignal): Promise<never> =>
-  new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
-
 const isRoute = (requested: string | null): requested is ModelRoute =>
   requested === 'nano' || requested === 'pro' || requested === 'tools';
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 const milliseconds = (value: number): number => Math.round(value * 1000) / 1000;
-
-function costOf(model: ChatModel, usage: TokenUsage): number | null {
-  if (model.price === null) return null;
-  const { input, cachedInput, output } = model.price;
-  const fresh = usage.promptTokens - usage.cachedTokens;
-  const micros = fresh * input + usage.cachedTokens * cachedInput + usage.completionTokens * output;
-  return Math.round(micros * 1e6) / 1e12;
-}
+const noUsage: TokenUsage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
