@@ -11,11 +11,18 @@ export type ApiKeyEventType = 'ApiKeyCreated' | 'ApiKeyRevoked';
 // ── state: only what deciding needs ───────────────────────────────────────
 export type ApiKeyState =
   | { readonly status: 'none' }
-  | { readonly status: 'active' | 'revoked'; readonly owner: string; readonly keyHash: string };
+  | {
+      readonly status: 'active' | 'revoked';
+      readonly owner: string;
+      readonly permissions: readonly string[];
+      readonly keyHash: string;
+      readonly createdAt: string;
+    };
 
 function evolve(state: ApiKeyState, event: OdeonEvent<ApiKeyEventType>): ApiKeyState {
   if (event.type === 'ApiKeyCreated') {
-    return { status: 'active', owner: event.owner, keyHash: event.data.keyHash };
+    const { permissions, keyHash } = event.data;
+    return { status: 'active', owner: event.owner, permissions, keyHash, createdAt: event.time };
   }
   return state.status === 'none' ? state : { ...state, status: 'revoked' };
 }

@@ -2,7 +2,6 @@
  * The one check of credentials. A signature is checked once and remembered; whether the user, the session or
  * the API key still stands is asked of the read models on every call, so that a revocation counts at once.
  */
-import { parseCookie } from 'cookie';
 import { LRUCache } from 'lru-cache';
 import type { Caller } from '../../contracts/caller.ts';
 import { refuse } from '../../contracts/errors.ts';
@@ -10,10 +9,10 @@ import type { Role } from '../../contracts/events/identity.ts';
 import { type Permission, permissions, rolePermissions } from '../../contracts/http/route.ts';
 import type { ApiKeyDocument, SessionDocument, UserDocument } from '../../contracts/read-models/documents.ts';
 import type { ReadModels } from '../read-models/port.ts';
+import { accessTokensIn } from './cookies.ts';
 import type { Authenticator, TokenClaims, Tokens } from './port.ts';
 
 const REMEMBERED_TOKENS = 20_000;
-const COOKIES = ['accessToken', 'session', 'zerg_session'] as const;
 
 const permissionsOf: Readonly<Record<Role, ReadonlySet<Permission>>> = {
   user: new Set(rolePermissions.user),
@@ -121,11 +120,8 @@ export function createAuthenticator({
 
   /** Cookies come along without being chosen: the first one that is valid counts. */
   async function byCookie(header: string): Promise<Caller | null> {
-    const cookies = parseCookie(header);
     let refusal: unknown = null;
-    for (const name of COOKIES) {
-      const token = cookies[name];
-      if (!token) continue;
+    for (const token of accessTokensIn(header)) {
       try {
         return await byToken(token, ['access']);
       } catch (error) {

@@ -101,3 +101,14 @@ export interface LoginLimiter {
   /** @throws Refusal RATE_LIMIT_EXCEEDED when the account, the address or both together have failed too often */
   begin(account: string, address: string): Promise<LoginAttempt>;
 }
+
+/** The cookies that browsers keep a login in: HttpOnly, SameSite=Lax. Values of `Set-Cookie` headers. */
+export interface SessionCookies {
+  begin(
+    surface: 'luna' | 'zerg',
+    given: { readonly accessToken: string; readonly refreshToken: string },
+  ): string[];
+  end(surface: 'luna' | 'zerg'): string[];
+  /** The refresh token in a `Cookie` header. */
+  refreshTokenIn(header: string | undefined): string | undefined;
+}
