@@ -285,7 +285,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     } catch (error) {
       const rendered = renderError(error, exchange);
       // A stream that has begun is cut off, so that its reader does not take it for complete.
-      if (response.headersSent) response.destroy();
+      if (response.headersSent) response.socket?.destroySoon();
       else send(response, exchange, rendered);
       target.metrics.answered(response.statusCode, performance.now() - startedMs);
     }
