@@ -1,7 +1,11 @@
 /** What other parts may ask of the projections while they run. */
 import { z } from 'zod';
-import { position } from './envelope.ts';
+import { type EventEnvelope, position } from './envelope.ts';
 
+/**
+ * How a projection is doing. While an old version's copy serves the readers, `version`, `position` and `lag`
+ * are of that copy, and the counts (`seen` to `waiting`) of the new one that is being filled.
+ */
 export const projectionStatus = z.object({
   name: z.string(),
   version: z.int(),
@@ -17,8 +21,18 @@ export const projectionStatus = z.object({
   /** Events that failed, and events that wait behind them. */
   failed: z.int().nonnegative(),
   waiting: z.int().nonnegative(),
-  /** While a rebuild runs: where the new copy stands. */
-  rebuild: z.object({ version: z.int(), position, lag: z.int().nonnegative() }).nullable(),
+  /** Why it does not get on at the moment (the log or the read models cannot be used); null when all is well. */
+  problem: z.string().nullable(),
+  /** While a rebuild runs: where the new copy stands, and what failed in it. */
+  rebuild: z
+    .object({
+      version: z.int(),
+      position,
+      lag: z.int().nonnegative(),
+      failed: z.int().nonnegative(),
+      waiting: z.int().nonnegative(),
+    })
+    .nullable(),
 });
 export type ProjectionStatus = z.infer<typeof projectionStatus>;
 
@@ -28,10 +42,14 @@ export interface ProjectionRuntime {
   /** The position that every live projection has reached. */
   position(): string;
   status(): Promise<readonly ProjectionStatus[]>;
-  /** Begins a rebuild beside the live copy; resolves when it has begun. Throws Refusal NOT_FOUND. */
+  /**
+   * Begins a rebuild beside the live copy, or joins the one that runs; resolves when it has begun.
+   * Throws Refusal NOT_FOUND, as the next two do.
+   */
   rebuild(name: string): Promise<void>;
+  /** What was set aside, in the order of the log: the first 1,000 (the status has the numbers). */
   failures(name: string): Promise<readonly SetAsideEvent[]>;
-  /** Applies what was set aside again, in order. */
+  /** Applies what was set aside again, in order; returns what then still is. */
   retry(name: string): Promise<{ applied: number; failed: number; waiting: number }>;
   stop(): Promise<void>;
 }
@@ -40,9 +58,16 @@ export const setAsideEvent = z.object({
   position,
   eventId: z.string(),
   eventType: z.string(),
+  /** Empty when finding the document is what failed. */
   documentId: z.string(),
   /** Why it failed; null for an event that only waits behind a failed one. */
   error: z.string().nullable(),
   failedAt: z.string(),
 });
 export type SetAsideEvent = z.infer<typeof setAsideEvent>;
+
+/** The documents that a projection makes from these events (in the order of the log), by id: for `?asOf=`. */
+export type FoldProjection = (
+  projection: string,
+  events: Iterable<EventEnvelope>,
+) => ReadonlyMap<string, unknown>;

@@ -1,0 +1,308 @@
+/**
+ * Runs the projections over the log.
+ *
+ * - The copies that readers see and that stand at the same position are the group: they advance in lockstep
+ *   from one subscription, one transaction a batch with all their checkpoints in it.
+ * - A copy that is behind (a new projection, a rebuild) first reads the log by itself. For the last stretch the
+ *   group is held, so that both stand at the same position; then it joins, and a rebuild is switched in.
+ * - Everything that changes a copy runs in `exclusive`, one batch at a time, and a batch is small: the event
+ *   loop is shared with everybody else.
+ *
+ * A projection whose version or indexes changed keeps its old copy for readers, as it is, while the new one is
+ * filled: the definition that made it is gone. Until the switch it counts as standing where the old copy stands.
+ */
+import { setImmediate as othersRan, setTimeout as pause } from 'node:timers/promises';
+import {
+  comparePositions,
+  type EventEnvelope,
+  isAfter,
+  laterOf,
+  type Position,
+  START,
+} from '../../contracts/envelope.ts';
+import { Refusal } from '../../contracts/errors.ts';
+import type { ProjectionRuntime } from '../../contracts/projections.ts';
+import type { EventFilter, EventPage, EventStore } from '../../infra/event-store/port.ts';
+import type { ReadModelStore } from '../../infra/read-models/port.ts';
+import type { Projection } from '../projection.ts';
+import { type Feed, type Prepared, toError } from './feed.ts';
+import { positionWaiters } from './position-waiters.ts';
+import { retryFeed } from './retry.ts';
+import { fedCopy, openNewFeed, openRunning, type Running, readerPosition } from './running.ts';
+import { statusReporter } from './status.ts';
+
+/** Events of a batch, at most: a few milliseconds of work. */
+const BATCH_SIZE = 200;
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 5_000;
+/** How many set-aside events `failures` lists: the first ones are those to look at. */
+const LISTED_FAILURES = 1_000;
+
+export interface Trouble {
+  /** The names of those concerned. */
+  readonly projections: readonly string[];
+  /** The event that was set aside; null when the log or the read models cannot be used for now. */
+  readonly event: EventEnvelope | null;
+}
+
+export interface ProjectionRuntimeOptions {
+  readonly store: EventStore;
+  readonly readModels: ReadModelStore;
+  readonly projections: readonly Projection[];
+  /** Told of every event that is set aside, and of every failed try to read the log or to write. Must not throw. */
+  readonly onError?: (error: Error, trouble: Trouble) => void;
+  /** Events that are applied in one transaction, at most. */
+  readonly batchSize?: number;
+}
+
+/** Resolves once the copies are there and the first subscription begins; catching up goes on in the background. */
+export async function startProjections(options: ProjectionRuntimeOptions): Promise<ProjectionRuntime> {
+  const { store, readModels, projections, batchSize = BATCH_SIZE } = options;
+  if (new Set(projections.map(({ name }) => name)).size < projections.length) {
+    throw new Error('Two projections have the same name.');
+  }
+  const report = (error: Error, trouble: Trouble) => options.onError?.(error, trouble);
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const waiters = positionWaiters();
+  const exclusive = oneAtATime();
+  const tasks = new Set<Promise<void>>();
+
+  const copies = await readModels.copies();
+  const running: Running[] = [];
+  for (const projection of projections) running.push(await openRunning(readModels, projection, copies));
+
+  /** The copies in lockstep, and where they stand: never before what readers see of any projection. */
+  const group = new Set<Feed>();
+  let groupPosition = running.map(readerPosition).reduce(laterOf, START);
+  let groupCaughtUp = false;
+
+  /** The position that readers of every projection see. */
+  const position = (): Position =>
+    running.map(readerPosition).reduce((a, b) => (comparePositions(a, b) < 0 ? a : b), groupPosition);
+
+  /** Tries until it works or the runtime stops: nothing is skipped because a disk is full. */
+  async function persistently<Result>(feeds: Iterable<Feed>, work: () => Promise<Result>): Promise<Result> {
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      const began = performance.now();
+      try {
+        const result = await work();
+        for (const feed of feeds) feed.problem = null;
+        return result;
+      } catch (reason) {
+        if (signal.aborted) throw reason;
+        const error = toError(reason);
+        const concerned = [...feeds];
+        for (const feed of concerned) feed.problem = error.message;
+        report(error, { projections: concerned.map(({ projection }) => projection.name), event: null });
+        if (performance.now() - began > LONGEST_PAUSE_MS) pauseMs = FIRST_PAUSE_MS; // it had worked meanwhile
+        await pause(pauseMs, undefined, { signal });
+      }
+    }
+  }
+
+  function committed(feed: Feed, batch: Prepared): void {
+    batch.commit();
+    for (const { event, error } of batch.failures)
+      report(error, { projections: [feed.projection.name], event });
+  }
+
+  /** Inside `exclusive`: brings the feeds, which stand at one position, to a later one. */
+  async function advance(
+    feeds: readonly Feed[],
+    events: readonly EventEnvelope[],
+    to: Position,
+  ): Promise<void> {
+    if (feeds.length === 0) return;
+    const batches = await persistently(feeds, async () => {
+      const prepared: Prepared[] = [];
+      for (const feed of feeds) prepared.push(await feed.prepare(events, to));
+      await readModels.write(prepared.map(({ batch }) => batch));
+      return prepared;
+    });
+    for (const [at, feed] of feeds.entries()) committed(feed, batches[at]!);
+  }
+
+  /** Applies a page in slices, letting others run between them. */
+  async function inSlices(
+    { events, position: end }: EventPage,
+    apply: (events: readonly EventEnvelope[], to: Position) => Promise<void>,
+  ): Promise<void> {
+    let from = 0;
+    for (; from + batchSize < events.length && !signal.aborted; from += batchSize) {
+      const slice = events.slice(from, from + batchSize);
+      await apply(slice, slice[slice.length - 1]!.position);
+      await othersRan();
+    }
+    if (!signal.aborted) await apply(from === 0 ? events : events.slice(from), end);
+  }
+
+  /** The group follows the log. */
+  async function follow(): Promise<void> {
+    await persistently(group, async () => {
+      const filter = filterOf(running.flatMap((one) => fedCopy(one).types));
+      for await (const page of store.subscribe({ after: groupPosition, ...filter, signal })) {
+        await inSlices(page, (events, to) =>
+          exclusive(async () => {
+            await advance([...group], events, to);
+            groupPosition = to;
+            waiters.reached(position());
+          }),
+        );
+        groupCaughtUp = page.caughtUp;
+        if (!page.caughtUp) await othersRan();
+        if (signal.aborted) return;
+      }
+      if (!signal.aborted) throw new Error('The subscription of the log ended.');
+    });
+  }
+
+  /** Reads what lies between the feed and the group (as it stands now); returns how many events that were. */
+  async function readUpToGroup(feed: Feed, turn: typeof exclusive): Promise<number> {
+    const upTo = groupPosition;
+    let read = 0;
+    const apply = (events: readonly EventEnvelope[], to: Position) =>
+      turn(async () => {
+        if (!isFed(feed)) return; // a rebuild has taken its place
+        await advance([feed], events, to);
+        waiters.reached(position());
+      });
+    await persistently([feed], async () => {
+      const range = { after: feed.checkpoint.position, upTo, ...filterOf(feed.types) };
+      for await (const page of store.readAll(range)) {
+        read += page.events.length;
+        await inSlices(page, apply);
+        await othersRan();
+        if (signal.aborted || !isFed(feed)) return;
+      }
+      // The log may hold nothing up to there; it has been read all the same.
+      if (isAfter(upTo, feed.checkpoint.position)) await apply([], upTo);
+    });
+    return read;
+  }
+
+  const isFed = (feed: Feed) => running.some((one) => one.current === feed || one.rebuild === feed);
+
+  /** Brings a feed that is behind up to the group; then `join` runs while both stand at the same position. */
+  async function catchUp(feed: Feed, join: () => Promise<void>): Promise<void> {
+    let read = Number.POSITIVE_INFINITY;
+    while (read > batchSize && isFed(feed) && !signal.aborted) read = await readUpToGroup(feed, exclusive);
+    await exclusive(async () => {
+      if (signal.aborted || !isFed(feed)) return;
+      await readUpToGroup(feed, (work) => work());
+      if (signal.aborted) return;
+      await join();
+      waiters.reached(position());
+    });
+  }
+
+  const joinGroup = (feed: Feed) => catchUp(feed, async () => void group.add(feed));
+
+  const finishRebuild = (one: Running, feed: Feed) =>
+    catchUp(feed, async () => {
+      await persistently([feed], () => readModels.activate(feed.copy));
+      if (one.current !== null) group.delete(one.current);
+      group.add(feed);
+      one.current = feed;
+      one.outdated = null;
+      one.rebuild = null;
+    });
+
+  function inBackground(projections: readonly string[], work: () => Promise<void>): void {
+    const task = work()
+      .catch((reason: unknown) => {
+        if (!signal.aborted) report(toError(reason), { projections, event: null });
+      })
+      .finally(() => tasks.delete(task));
+    tasks.add(task);
+  }
+
+  async function beginRebuild(one: Running): Promise<void> {
+    const feed = await openNewFeed(readModels, one.projection);
+    one.rebuild = feed;
+    inBackground([one.projection.name], () => finishRebuild(one, feed));
+  }
+
+  function named(name: string): Running {
+    const one = running.find(({ projection }) => projection.name === name);
+    if (one === undefined) throw new Refusal('NOT_FOUND', `There is no projection ${name}.`);
+    return one;
+  }
+
+  function refuseWhenStopped(): void {
+    if (signal.aborted) throw new Refusal('SERVICE_UNAVAILABLE', 'The projections are stopped.');
+  }
+
+  for (const { current } of running) {
+    if (current?.checkpoint.position === groupPosition) group.add(current);
+  }
+  inBackground(
+    projections.map(({ name }) => name),
+    follow,
+  );
+  for (const one of running) {
+    const { projection, current, rebuild } = one;
+    if (current !== null && !group.has(current)) inBackground([projection.name], () => joinGroup(current));
+    if (rebuild !== null) inBackground([projection.name], () => finishRebuild(one, rebuild));
+  }
+
+  const statusOf = statusReporter(store);
+
+  return {
+    async waitFor(wanted, timeoutMs) {
+      if (!isAfter(wanted, position())) return true;
+      if (signal.aborted || timeoutMs <= 0) return false;
+      return waiters.wait(wanted, timeoutMs);
+    },
+    position,
+    status: () =>
+      Promise.all(
+        running.map((one) =>
+          statusOf(one, {
+            stopped: signal.aborted,
+            caughtUp: groupCaughtUp && one.current !== null && group.has(one.current),
+          }),
+        ),
+      ),
+    async rebuild(name) {
+      const one = named(name);
+      refuseWhenStopped();
+      if (one.rebuild !== null) return;
+      one.beginning ??= beginRebuild(one).finally(() => {
+        one.beginning = null;
+      });
+      await one.beginning;
+    },
+    async failures(name) {
+      return readModels.setAside(fedCopy(named(name)).copy, { limit: LISTED_FAILURES });
+    },
+    async retry(name) {
+      const one = named(name);
+      refuseWhenStopped();
+      const context = { store, readModels, exclusive, committed, isFed };
+      const fed = fedCopy(one);
+      const applied = await retryFeed(fed, context);
+      // The copy that is to take its place would bring the same failures back.
+      if (one.rebuild !== null && one.rebuild !== fed) await retryFeed(one.rebuild, context);
+      return { applied, failed: fed.failed, waiting: fed.waiting };
+    },
+    async stop() {
+      stopping.abort();
+      while (tasks.size > 0) await Promise.all(tasks);
+      waiters.end();
+    },
+  };
+}
+
+const filterOf = (types: readonly string[]): { filter?: EventFilter } =>
+  types.length === 0 ? {} : { filter: { types: [...new Set(types)] } };
+
+/** Runs each piece of work after the one before it, in the order in which they were asked for. */
+function oneAtATime() {
+  let last: Promise<unknown> = Promise.resolve();
+  return <Result>(work: () => Promise<Result>): Promise<Result> => {
+    const turn = last.then(work);
+    last = turn.catch(() => {}); // its caller learns of it
+    return turn;
+  };
+}
