@@ -10,6 +10,7 @@ import {
   isEventType,
   type OdeonEvent,
 } from '../contracts/events/catalogue.ts';
+import { CONVERSATION_STREAM, conversationIdOf } from '../contracts/read-models/conversation.ts';
 import { type ActivityDocument, activityDocument } from '../contracts/read-models/documents.ts';
 import { type Handlers, projection } from './projection.ts';
 
@@ -265,9 +266,8 @@ export function activityRow(event: EventEnvelope): ActivityDocument | null {
   };
 }
 
-const CONVERSATION = 'conversation-';
 function conversationOf(stream: string, data: Record<string, unknown>): string | null {
-  if (stream.startsWith(CONVERSATION)) return stream.slice(CONVERSATION.length);
+  if (stream.startsWith(CONVERSATION_STREAM)) return conversationIdOf({ stream });
   return typeof data.conversationId === 'string' ? data.conversationId : null;
 }
 

@@ -1,10 +1,10 @@
 /** `conversations`: what each conversation is now. A deleted one has no document. */
 import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
+import { conversationIdOf, newConversation } from '../contracts/read-models/conversation.ts';
 import { type ConversationDocument, conversationDocument } from '../contracts/read-models/documents.ts';
 import { type EventHandler, projection } from './projection.ts';
 
-const STREAM_PREFIX = 'conversation-';
-const id = (event: { stream: string }): string => event.stream.slice(STREAM_PREFIX.length);
+const id = conversationIdOf;
 
 /** Changes a document that there is. Turns of a deleted conversation may still end: they bring nothing back. */
 const change = <Type extends EventType>(
@@ -25,22 +25,7 @@ export const conversations = projection<ConversationDocument>('conversations', {
     ['status', 'updatedAt'],
   ],
   on: {
-    ConversationStarted: {
-      id,
-      apply: (_none, event) => ({
-        id: id(event),
-        owner: event.owner,
-        title: event.data.title,
-        mode: event.data.mode,
-        model: event.data.model,
-        surface: event.surface,
-        status: 'active',
-        archived: false,
-        messageCount: 0,
-        createdAt: event.time,
-        updatedAt: event.time,
-      }),
-    },
+    ConversationStarted: { id, apply: (_none, event) => newConversation(event) },
     ConversationRenamed: change<'ConversationRenamed'>((_doc, { data }) => ({ title: data.title })),
     ConversationModeChanged: change<'ConversationModeChanged'>((_doc, { data }) => ({ mode: data.mode })),
     ConversationArchived: change(() => ({ archived: true })),

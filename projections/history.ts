@@ -11,11 +11,12 @@ import type {
   ConversationFilter,
   History,
 } from '../contracts/read-models/chat-reads.ts';
-import type { ConversationDocument } from '../contracts/read-models/documents.ts';
+import { CONVERSATION_STREAM } from '../contracts/read-models/conversation.ts';
+import type { ConversationDocument, MessageDocument } from '../contracts/read-models/documents.ts';
 import type { EventFilter, EventStore, ReadAllOptions } from '../infra/event-store/port.ts';
 import { activityRow, activityTypes } from './activity.ts';
 import { conversations } from './conversations.ts';
-import { foldAll, handlerOf } from './fold.ts';
+import { applierOf, foldingOf } from './fold.ts';
 import { messages } from './messages.ts';
 import type { Projection } from './projection.ts';
 
@@ -32,13 +33,13 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
 
   return {
     async conversation(id) {
-      const filter = { stream: `conversation-${id}`, types: typesOf(conversations) };
+      const filter = { stream: CONVERSATION_STREAM + id, types: typesOf(conversations) };
       return (await foldAll(conversations, read({ filter }))).get(id) ?? null;
     },
 
     async conversations(wanted, { limit, offset }) {
       const filter = {
-        streamPrefix: 'conversation-',
+        streamPrefix: CONVERSATION_STREAM,
         types: typesOf(conversations),
         ...(wanted.owner !== undefined && { owner: wanted.owner }),
       };
@@ -50,16 +51,14 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
 
     async messages(conversationId, { before, after, limit }) {
       const direction = after === undefined ? 'backwards' : 'forwards';
-      const filter = { stream: `conversation-${conversationId}`, types: typesOf(messages) };
+      const filter = { stream: CONVERSATION_STREAM + conversationId, types: typesOf(messages) };
       const beside = after ?? before;
       let reached = beside === undefined;
-      const found = [];
+      const found: MessageDocument[] = [];
       // A message comes from one event, so that no other has to be read to make it.
       for await (const event of read({ filter, direction })) {
-        const doc = handlerOf(messages, event)?.apply(null, event) ?? null;
-        if (doc === null) continue;
-        if (reached) found.push(doc);
-        else reached = doc.id === beside;
+        if (reached) found.push(messageOf.next(null, event) as MessageDocument);
+        else reached = messageOf.idOf(event) === beside;
         if (found.length > limit) break;
       }
       if (!reached) return null;
@@ -99,7 +98,7 @@ function activityFilters({ owner, conversationId, category }: ActivityFilter): r
     conversationId === undefined
       ? [{ types, ...owned }]
       : [
-          { types, stream: `conversation-${conversationId}`, ...owned },
+          { types, stream: CONVERSATION_STREAM + conversationId, ...owned },
           { types: types.filter((type) => type === 'FactRemembered'), ...owned },
         ];
   return filters.filter((filter) => filter.types.length > 0);
@@ -107,6 +106,17 @@ function activityFilters({ owner, conversationId, category }: ActivityFilter): r
 
 const typesOf = (projection: Pick<Projection, 'on'>): EventType[] =>
   Object.keys(projection.on) as EventType[];
+
+const messageOf = applierOf(messages);
+
+async function foldAll<Document>(
+  projection: Projection<Document>,
+  events: AsyncIterable<EventEnvelope>,
+): Promise<ReadonlyMap<string, Document>> {
+  const folding = foldingOf(projection);
+  for await (const event of events) folding.add(event);
+  return folding.documents;
+}
 
 /** Every field that is wanted has the value that is wanted. */
 const matches = <Document extends object>(

@@ -4,13 +4,13 @@
  * conversation, so a reader asks for the conversation first.
  */
 import type { OdeonEvent } from '../contracts/events/catalogue.ts';
+import { conversationIdOf } from '../contracts/read-models/conversation.ts';
 import { type MessageDocument, messageDocument } from '../contracts/read-models/documents.ts';
 import { projection } from './projection.ts';
 
 type TurnEnd = OdeonEvent<'TurnCompleted' | 'TurnInterrupted' | 'TurnFailed'>;
 
 const id = (event: { data: { messageId: string } }): string => event.data.messageId;
-const conversationId = (event: { stream: string }): string => event.stream.slice('conversation-'.length);
 
 const answer = (
   status: MessageDocument['status'],
@@ -20,7 +20,7 @@ const answer = (
   const { data } = event;
   return {
     id: data.messageId,
-    conversationId: conversationId(event),
+    conversationId: conversationIdOf(event),
     owner: event.owner,
     revision: event.revision,
     turnId: data.turnId,
@@ -52,7 +52,7 @@ export const messages = projection<MessageDocument>('messages', {
       id,
       apply: (_none, event) => ({
         id: event.data.messageId,
-        conversationId: conversationId(event),
+        conversationId: conversationIdOf(event),
         owner: event.owner,
         revision: event.revision,
         turnId: event.data.turnId,

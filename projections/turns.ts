@@ -1,5 +1,6 @@
 /** `turns`: how the answer to each message comes about. */
 import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
+import { conversationIdOf } from '../contracts/read-models/conversation.ts';
 import { type TurnDocument, turnDocument } from '../contracts/read-models/documents.ts';
 import { type EventHandler, projection } from './projection.ts';
 
@@ -35,7 +36,7 @@ export const turns = projection<TurnDocument>('turns', {
       id,
       apply: (_none, event) => ({
         id: event.data.turnId,
-        conversationId: event.stream.slice('conversation-'.length),
+        conversationId: conversationIdOf(event),
         owner: event.owner,
         userMessageId: event.data.messageId,
         status: 'queued',

@@ -63,11 +63,11 @@ export const lunaMetrics = z.strictObject({
   processingTimeMs: z.number(),
   tokensPerSecond: z.number(),
   toolsUsed: z.array(z.string()),
-  /** Who really answered; null when nobody did. */
-  model: z.string().nullable(),
-  /** US dollars; null when a model without a known price took part. */
-  totalCost: z.number().nullable(),
-  /** One entry for each call of a model. */
+  /** Who really answered; `none` when nobody did. */
+  model: z.string(),
+  /** US dollars; left out when a model without a known price took part. */
+  totalCost: z.number().optional(),
+  /** One entry for each call of a model; left out where only the message is at hand. */
   llmBreakdown: z
     .array(
       z.strictObject({
@@ -77,9 +77,9 @@ export const lunaMetrics = z.strictObject({
         inputTokens: z.int(),
         outputTokens: z.int(),
         cacheTokens: z.int(),
+        /** US dollars; null when the price is not known. */
         cost: z.number().nullable(),
         durationMs: z.number(),
-        error: z.string().optional(),
       }),
     )
     .optional(),
@@ -105,8 +105,8 @@ export function renderMetrics(outcome: Outcome, turn: TurnDocument | null = null
     processingTimeMs: durationMs,
     tokensPerSecond: durationMs > 0 ? Math.round((usage.completionTokens / durationMs) * 10_000) / 10 : 0,
     toolsUsed: [...outcome.toolsUsed],
-    model: outcome.model,
-    totalCost: outcome.costUsd,
+    model: outcome.model ?? 'none',
+    ...(outcome.costUsd !== null && { totalCost: outcome.costUsd }),
     ...(turn !== null && {
       llmBreakdown: turn.calls.map((call) => ({
         node: turn.decision?.route ?? 'answer',
@@ -117,7 +117,6 @@ export function renderMetrics(outcome: Outcome, turn: TurnDocument | null = null
         cacheTokens: call.usage?.cachedTokens ?? 0,
         cost: call.costUsd,
         durationMs: call.durationMs,
-        ...(call.error !== null && { error: call.error }),
       })),
     }),
     ...(route !== null && {
@@ -386,11 +385,13 @@ export const createSession = route({
   path: '/api/chat/sessions',
   summary: 'Begins a conversation.',
   access: 'chat:write',
-  body: z.object({
-    title: conversationTitle.optional(),
-    mode: conversationMode.default('assistant'),
-    model: requestedModel.optional(),
-  }),
+  body: z
+    .object({
+      title: conversationTitle.optional(),
+      mode: conversationMode.default('assistant'),
+      model: requestedModel.optional(),
+    })
+    .prefault({}),
   answers: { 201: lunaSession },
 });
 

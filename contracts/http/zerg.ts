@@ -98,7 +98,7 @@ export const createChat = route({
   path: '/api/v1/chat',
   summary: 'Begins a conversation.',
   access: 'chat:write',
-  body: z.object({ model: requestedModel.optional(), mode: conversationMode.default('build') }),
+  body: z.object({ model: requestedModel.optional(), mode: conversationMode.default('build') }).prefault({}),
   answers: { 200: ok(zergNewSession) },
 });
 

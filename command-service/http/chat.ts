@@ -1,0 +1,11 @@
+/** Every chat command route. */
+import type { Endpoint } from '../../infra/http/port.ts';
+import { type LunaCommandDependencies, lunaChatCommandEndpoints } from './luna.ts';
+import { type ZergCommandDependencies, zergChatCommandEndpoints } from './zerg.ts';
+
+export type ChatCommandDependencies = LunaCommandDependencies & ZergCommandDependencies;
+
+export const chatCommandEndpoints = (deps: ChatCommandDependencies): Endpoint[] => [
+  ...lunaChatCommandEndpoints(deps),
+  ...zergChatCommandEndpoints(deps),
+];

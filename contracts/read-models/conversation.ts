@@ -1,0 +1,23 @@
+/** The document of a conversation that has just begun: for the projection, and for the answer to who began it. */
+import type { OdeonEvent } from '../events/catalogue.ts';
+import type { ConversationDocument } from './documents.ts';
+
+export const CONVERSATION_STREAM = 'conversation-';
+
+/** The id of the conversation whose stream the event is in. */
+export const conversationIdOf = (event: { readonly stream: string }): string =>
+  event.stream.slice(CONVERSATION_STREAM.length);
+
+export const newConversation = (event: OdeonEvent<'ConversationStarted'>): ConversationDocument => ({
+  id: conversationIdOf(event),
+  owner: event.owner,
+  title: event.data.title,
+  mode: event.data.mode,
+  model: event.data.model,
+  surface: event.surface,
+  status: 'active',
+  archived: false,
+  messageCount: 0,
+  createdAt: event.time,
+  updatedAt: event.time,
+});

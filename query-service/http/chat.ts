@@ -1,0 +1,28 @@
+/** Every chat route that reads. */
+import type { History } from '../../contracts/read-models/chat-reads.ts';
+import type { EventStore } from '../../infra/event-store/port.ts';
+import type { Endpoint } from '../../infra/http/port.ts';
+import type { ReadModels } from '../../infra/read-models/port.ts';
+import { presentReads } from '../chat-reads.ts';
+import { lunaChatQueryEndpoints } from './luna.ts';
+import { createMachine } from './machine.ts';
+import { zergChatQueryEndpoints } from './zerg.ts';
+
+export interface ChatQueryDependencies {
+  readonly readModels: ReadModels;
+  readonly store: Pick<EventStore, 'head' | 'positionAt'>;
+  readonly history: History;
+  /** What answers where no model was asked for. */
+  readonly defaultModel: string;
+  /** Where the data is kept: whose disk is measured. */
+  readonly dataDir: string;
+}
+
+export function chatQueryEndpoints(deps: ChatQueryDependencies): Endpoint[] {
+  const { readModels, store, history, defaultModel, dataDir } = deps;
+  const asOf = { store, history, present: presentReads(readModels) };
+  return [
+    ...lunaChatQueryEndpoints({ ...asOf, readModels, machine: createMachine(dataDir) }),
+    ...zergChatQueryEndpoints({ ...asOf, defaultModel }),
+  ];
+}
