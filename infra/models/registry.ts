@@ -19,7 +19,12 @@ import {
 import type { ModelsConfig, ProviderConfig } from './environment.ts';
 import type { ChatModel, Models, Price } from './port.ts';
 
-export { type ModelsConfig, modelsConfigFrom, modelsEnvironment } from './environment.ts';
+export {
+  type ModelsConfig,
+  type ModelsEnvironment,
+  modelsConfigFrom,
+  modelsEnvironment,
+} from './environment.ts';
 
 const routes = modelRoute.options;
 const FREE: Price = { input: 0, cachedInput: 0, output: 0 };

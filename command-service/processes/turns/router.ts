@@ -120,42 +120,20 @@ const patterns: readonly Rule[] = [
   },
 ];
 
-const words = (...list: readonly string[]): RegExp => new RegExp(`\\b(?:${list.join('|')})\\b`, 'i');
+const words = (alternatives: string): RegExp => new RegExp(`\\b(?:${alternatives})\\b`, 'i');
 
 /** What a word in the message suggests, where no pattern fits. */
 const keywords: readonly Rule[] = [
   {
     name: 'action',
-    pattern: words(
-      'send',
-      'schedule',
-      'book',
-      'delete',
-      'cancel',
-      'deploy',
-      'execute',
-      'transfer',
-      'pay',
-      'order',
-      'remind',
-    ),
+    pattern: words('send|schedule|book|delete|cancel|deploy|execute|transfer|pay|order|remind'),
     class: 'actionable',
     tools: 'any',
     risk: 'medium',
   },
   {
     name: 'fresh data',
-    pattern: words(
-      'today',
-      'tonight',
-      'latest',
-      'currently',
-      'right now',
-      'news',
-      'weather',
-      'price of',
-      'exchange rate',
-    ),
+    pattern: words('today|tonight|latest|currently|right now|news|weather|price of|exchange rate'),
     class: 'factual',
     needsFreshData: true,
     tools: 'any',
@@ -164,16 +142,7 @@ const keywords: readonly Rule[] = [
   {
     name: 'high stakes',
     pattern: words(
-      'dosage',
-      'dose',
-      'medication',
-      'diagnosis',
-      'symptoms?',
-      'lawsuit',
-      'legal',
-      'tax(?:es)?',
-      'invest(?:ment)?',
-      'suicide',
+      'dosage|dose|medication|diagnosis|symptoms?|lawsuit|legal|tax(?:es)?|invest(?:ment)?|suicide',
     ),
     class: 'factual',
     risk: 'high',
@@ -182,19 +151,7 @@ const keywords: readonly Rule[] = [
   {
     name: 'reasoning',
     pattern: words(
-      'explain',
-      'analy[sz]e',
-      'compare',
-      'design',
-      'prove',
-      'derive',
-      'debug',
-      'refactor',
-      'implement',
-      'architecture',
-      'algorithm',
-      'step by step',
-      'trade-?offs?',
+      'explain|analy[sz]e|compare|design|prove|derive|debug|refactor|implement|architecture|algorithm|step by step|trade-?offs?',
     ),
     class: 'factual',
     hard: true,

@@ -56,8 +56,7 @@ export function answerFrom(tool: string, args: unknown, outcome: ToolOutcome): s
 const phrases: Readonly<Record<string, (result: JsonObject, args: JsonObject) => string>> = {
   calculate: (result, args) => `${text(result.expression ?? args.expression)} = ${text(result.result)}`,
 
-  current_time: (result) =>
-    `It is ${text(result.local ?? result.iso)} (${text(result.timeZone)}; ${text(result.iso)}).`,
+  current_time: (result) => `It is ${text(result.local ?? result.iso)} (${text(result.timeZone)}).`,
 
   remember_fact: (result, args) =>
     `I will remember: ${fact(text(result.key ?? args.key), text(result.value ?? args.value))}.`,
@@ -96,11 +95,11 @@ const phrases: Readonly<Record<string, (result: JsonObject, args: JsonObject) =>
         .map((item) => `${text(item.name)}: ${quote(text(item.description))}`),
     )}\nI can also count and repeat after you.`,
 
-  explain_setup: (result) =>
-    `To connect a language model:\n${list(result.steps)
-      .slice(0, LISTED)
-      .map((step, index) => `${index + 1}. ${typeof step === 'string' ? step : quote(text(step), 500)}`)
-      .join('\n')}`,
+  explain_setup: (result) => {
+    const connected = list(result.connected).map(text);
+    const now = connected.length === 0 ? '' : `Connected now: ${connected.slice(0, LISTED).join(', ')}.\n`;
+    return `${now}To connect a language model:\n${listed(list(result.steps).map(text))}`;
+  },
 };
 
 /** A taste is kept under its object: `tea` → `likes`. */

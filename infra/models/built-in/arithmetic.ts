@@ -1,7 +1,7 @@
 /** Finds arithmetic in a sentence and writes it the way the `calculate` tool reads it. Pure. */
 
 const PREFIX =
-  /^(?:please )?(?:what(?:'s| is| are| does)|how much (?:is|are)|calculate|compute|evaluate|work out|solve)(?: the (?:result|value|sum|product) of)? /i;
+  /^(?:please )?(?:tell me )?(?:use (?:the |your |a )?calculator(?: to (?:calculate|compute|work out))?[:,]?|what(?:'s| is| are| does)?|how much (?:is|are)|calculate|compute|evaluate|work out|solve)[:]?(?: the (?:result|value|sum|product) of)? /i;
 
 /** Words for operators, as they are replaced in order. */
 const words: readonly (readonly [RegExp, string])[] = [
@@ -33,7 +33,10 @@ export function expressionIn(sentence: string): string | null {
   const asked = PREFIX.test(sentence);
   let text = sentence.replace(PREFIX, '');
   for (const [pattern, replacement] of words) text = text.replace(pattern, replacement);
-  text = text.replace(/[=?!\s]{1,20}$/, '').trim();
+  text = text
+    .replace(/[=?!\s]{1,20}$/, '')
+    .replace(asked ? / (?:is|are|equals?|makes?)$/i : '', '')
+    .trim();
   if (!ARITHMETIC.test(text) || !OPERATION.test(text)) return null;
   return !asked && DATE.test(text) ? null : text;
 }

@@ -71,7 +71,13 @@ interface Response {
   readonly text: Iterable<string>;
 }
 
-const summaryOf = (prompt: Prompt): Response => ({ requests: [], text: [summarise(prompt.messages)] });
+/** The last message asks for the summary; what was summarised before stands at the end of the system prompt. */
+function summaryOf({ system, messages }: Prompt): Response {
+  const asks = messages.at(-1)?.role === 'user';
+  const before = /\nSummary of the conversation[^\n]{0,80}:\n/.exec(system);
+  const earlier = before === null ? '' : system.slice(before.index + before[0].length);
+  return { requests: [], text: [summarise(asks ? messages.slice(0, -1) : messages, earlier)] };
+}
 
 /** Requests the tools that the last message calls for, or answers from what they returned. */
 function respond(prompt: Prompt): Response {

@@ -171,10 +171,9 @@ function timeIn(place: string): Wish {
 
 /** What is asked for in `text`, in order, each wish once. */
 export function understand(text: string): Understood {
-  const repeat = /^\s{0,20}(?:please )?repeat after me[:,]?\s{0,20}/i.exec(text);
-  if (repeat !== null && text.length > repeat[0].length) {
-    return { wishes: [{ kind: 'repeat', text: text.slice(repeat[0].length).trim() }], rest: [] };
-  }
+  const repeat = /^\s{0,20}(?:please )?repeat after me[:,]?\s/i.exec(text);
+  const repeated = repeat === null ? '' : text.slice(repeat[0].length).trim();
+  if (repeated !== '') return { wishes: [{ kind: 'repeat', text: repeated }], rest: [] };
   const wishes = new Map<string, Wish>();
   const rest: string[] = [];
   for (const sentence of sentencesOf(text.slice(0, READ_CHARACTERS))) {
@@ -200,14 +199,14 @@ const REMEMBER =
 
 /** `and`, `then`, `also`, where a new wish begins after it. */
 const CLAUSE_BREAK =
-  /,? (?:and then|and also|and|then|also),? (?=(?:please |can you |could you )?(?:what|how|who|when|where|tell|calculate|compute|work out|remember|search|find|count|call me|i like|i love|i enjoy|i hate|i live|i work|my |list|show|recall|note|do you)\b)/i;
+  /,? (?:and then|and also|and|then|also),? (?=(?:please |can you |could you )?(?:what|how|who|when|where|tell|calculate|compute|work out|remember|search|find|count|call me|(?:that )?(?:i like|i love|i enjoy|i hate|i live|i work|my )|list|show|recall|note|do you)\b)/i;
 
 function wishIn(sentence: string, remembering: boolean): Wish | null {
   const text = sentence.replace(
     /^(?:and|so|ok|okay|well|now|then|also|please|hey|hi|hello)[,!]? (?=\S+ \S)/i,
     '',
   );
-  const statement = text.replace(REMEMBER, '');
+  const statement = text.replace(REMEMBER, '').replace(remembering ? /^that /i : '', '');
   // "Remember when we met?" and "do you remember my name?" ask; only a statement is stored.
   if (!sentence.endsWith('?')) {
     const fact = factIn(statement.replace(/[.!]$/, ''), remembering);
@@ -215,10 +214,8 @@ function wishIn(sentence: string, remembering: boolean): Wish | null {
   }
   const question = text
     .replace(/[?.!\s]{1,20}$/, '')
-    .replace(
-      /^(?:can|could|would|will) you (?:please )?|^i (?:want|would like|'d like) (?:you )?to (?:know )?/i,
-      '',
-    );
+    .replace(/,? please$/i, '')
+    .replace(/^(?:can|could|would|will) you (?:please )?|^i (?:want|would like) (?:you )?to (?:know )?/i, '');
   for (const candidate of [question, text]) {
     for (const { pattern, wish } of rules) {
       const match = pattern.exec(candidate);
