@@ -46,7 +46,10 @@ const answer = (
 export const messages = projection<MessageDocument>('messages', {
   version: 1,
   document: messageDocument,
-  indexes: [['conversationId', 'revision']],
+  indexes: [
+    ['conversationId', 'revision'],
+    ['owner', 'position'],
+  ],
   on: {
     MessageSent: {
       id,

@@ -30,7 +30,7 @@ const end = (status: TurnDocument['status']) =>
 export const turns = projection<TurnDocument>('turns', {
   version: 1,
   document: turnDocument,
-  indexes: [],
+  indexes: [['status']],
   on: {
     MessageSent: {
       id,
