@@ -39,7 +39,7 @@ const MAX_ROUNDS = 12;
 /** How many facts about the user a system prompt holds. */
 const MAX_FACTS = 50;
 /** Waits before the second and third attempt when every model failed. */
-const RETRY_AFTER_MS = [1_000, 4_000];
+const RETRY_AFTER_MS: readonly number[] = [1_000, 4_000];
 
 export interface TurnDependencies {
   readonly bus: CommandBus;
@@ -52,6 +52,7 @@ export interface TurnDependencies {
   readonly settled: () => Promise<void>;
   readonly now: () => Date;
   readonly metrics: Pick<Metrics, 'turnEnded' | 'modelCall'>;
+  readonly retryAfterMs?: readonly number[];
 }
 
 /** A turn that this worker holds. */
@@ -91,6 +92,7 @@ export async function runTurn(
   stop: AbortSignal,
 ): Promise<void> {
   const { bus, store, readModels, models, signals, now, metrics } = dependencies;
+  const { retryAfterMs = RETRY_AFTER_MS } = dependencies;
   const { conversationId, turnId, worker } = held;
   const stream = `${conversation.category}-${conversationId}`;
   const actor: Actor = { kind: 'agent', id: 'assistant' };
@@ -164,7 +166,7 @@ export async function runTurn(
           await end('TurnFailed', error.message);
           return;
         }
-        await delay(RETRY_AFTER_MS[attempt - 1], null, { signal: stop }).catch(() => {});
+        await delay(retryAfterMs[attempt - 1], null, { signal: stop }).catch(() => {});
         if (!stop.aborted) await tryAgain();
       }
     }
@@ -220,7 +222,7 @@ export async function runTurn(
     if (transcript.context !== null) return transcript.context;
     const { documents } = await readModels.find<FactDocument>('facts', {
       where: { owner: request.owner },
-      orderBy: { field: 'position', direction: 'descending' },
+      orderBy: { field: 'lastMentioned', direction: 'descending' },
       limit: MAX_FACTS,
     });
     const facts = documents.map((document) => document.body);
@@ -362,10 +364,10 @@ export async function runTurn(
     return 'ended';
   }
 
-  const summarisers = (): readonly ChatModel[] => {
+  function summarisers(): readonly ChatModel[] {
     const local = models.list().filter((model) => model.provider === 'builtin');
     return [...models.candidates(null, 'nano').models, ...local];
-  };
+  }
 
   function toolCalls(callId: string, requests: readonly ToolRequest[]): Step[] {
     return requests.flatMap((toolRequest): Step[] => {
@@ -378,8 +380,9 @@ export async function runTurn(
     });
   }
 
-  const toolNamed = (name: string): Tool | undefined =>
-    dependencies.tools.find((candidate) => candidate.name === name);
+  function toolNamed(name: string): Tool | undefined {
+    return dependencies.tools.find((candidate) => candidate.name === name);
+  }
 
   /** Runs what has no result yet, side by side. A call begun before a crash is run again under the same id. */
   async function runTools(callId: string, requests: readonly ToolRequest[]): Promise<void> {
