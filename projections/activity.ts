@@ -29,7 +29,8 @@ interface Reading<Data> {
 
 /** Reasons may quote what a provider or a tool answered: enough of it to see what went wrong. */
 const MAX_REASON = 300;
-const clip = (text: string): string => (text.length > MAX_REASON ? `${text.slice(0, MAX_REASON)}…` : text);
+const clip = (text: string): string =>
+  text.length > MAX_REASON ? `${text.slice(0, MAX_REASON).toWellFormed()}…` : text;
 
 const modelName = (data: { provider: string; model: string }): string => `${data.provider}/${data.model}`;
 const tokens = (data: EventData<'ModelAnswered' | 'TurnCompleted'>): string => {

@@ -1,0 +1,141 @@
+import { expect } from 'chai';
+import { catalogue, type EventData, type EventType } from '../contracts/events/catalogue.ts';
+import { activityDocument } from '../contracts/read-models/documents.ts';
+import { answered, createLog, decision, outcome } from '../test/log.ts';
+import { activity, activityRow, activityTypes } from './activity.ts';
+import { fold } from './fold.ts';
+
+/** What must not be seen in a row: what was said, remembered or returned, and everything secret. */
+const HIDDEN = 'classified';
+const turnId = 't1';
+const call = { turnId, callId: 'a', provider: 'openai', model: 'gpt-5' };
+
+const one: { readonly [Type in EventType]: EventData<Type> } = {
+  ConversationStarted: { title: HIDDEN, mode: 'build', model: 'openai/gpt-5' },
+  ConversationRenamed: { title: HIDDEN },
+  ConversationModeChanged: { mode: 'voice' },
+  ConversationArchived: {},
+  ConversationUnarchived: {},
+  ConversationEnded: {},
+  ConversationDeleted: {},
+  MessageSent: { messageId: 'm1', turnId, content: HIDDEN, model: null },
+  TurnStarted: { turnId, attempt: 1, worker: 'w' },
+  TurnReleased: { turnId, worker: 'w' },
+  MessageRouted: { turnId, decision },
+  ContextPrepared: { turnId, system: HIDDEN, tools: ['calculate'] },
+  ContextCompacted: {
+    ...{ turnId, summary: HIDDEN, fromRevision: 0, toRevision: 9 },
+    ...{ tokensBefore: 900, tokensAfter: 90, provider: 'openai', model: 'gpt-5' },
+  },
+  ModelCalled: { ...call, step: 1, promptDigest: 'abc', promptTokens: 12, tools: [] },
+  ModelAnswered: answered(turnId, { text: HIDDEN, reasoning: HIDDEN }),
+  ModelFailed: { ...call, reason: '503 from the provider', text: HIDDEN, durationMs: 5 },
+  CheckpointTaken: { turnId, toolCallId: 'k', revision: 4 },
+  ToolCalled: {
+    ...{ turnId, callId: 'a', toolCallId: 'k', tool: 'calculate' },
+    ...{ arguments: { secret: HIDDEN }, readOnly: true },
+  },
+  ToolReturned: { turnId, toolCallId: 'k', tool: 'calculate', result: HIDDEN, isError: false, durationMs: 3 },
+  InterruptRequested: { turnId },
+  TurnCompleted: outcome(turnId, { content: HIDDEN }),
+  TurnInterrupted: outcome(turnId, { content: HIDDEN }),
+  TurnFailed: { ...outcome(turnId, { content: HIDDEN }), reason: 'nobody answered' },
+  FactRemembered: {
+    ...{ factId: 'f', category: 'work', key: HIDDEN, value: HIDDEN, confidence: 1 },
+    ...{ conversationId: 'c1', turnId },
+  },
+  FactForgotten: { factId: 'f', reason: HIDDEN },
+  UserRegistered: { email: HIDDEN, displayName: HIDDEN, role: 'auditor', passwordHash: HIDDEN },
+  UserRoleChanged: { role: 'admin' },
+  UserDisabled: {},
+  UserEnabled: {},
+  UserPasswordChanged: { passwordHash: HIDDEN },
+  SessionStarted: {
+    ...{ userId: 'ada', refreshHash: HIDDEN, expiresAt: '2026-04-01T00:00:00.000Z' },
+    ...{ address: '192.0.2.7', userAgent: HIDDEN },
+  },
+  SessionRefreshed: { refreshHash: HIDDEN, expiresAt: '2026-04-01T00:00:00.000Z' },
+  SessionEnded: { reason: 'logout' },
+  LoginFailed: { userId: null, address: '192.0.2.7', reason: 'unknown account' },
+  ApiKeyCreated: {
+    name: HIDDEN,
+    permissions: ['chat:read'],
+    keyHash: HIDDEN,
+    prefix: HIDDEN,
+    expiresAt: null,
+  },
+  ApiKeyRevoked: {},
+  SigningKeyRotated: { kid: 'k2', previousKid: 'k1' },
+  ProjectionRebuildRequested: { projection: 'usage' },
+  ProjectionRetryRequested: { projection: 'usage' },
+  RequestAccepted: { fingerprint: HIDDEN },
+  RequestAnswered: { status: 200, body: HIDDEN },
+};
+
+const rowOf = <Type extends EventType>(
+  type: Type,
+  changes: Partial<EventData<Type>> = {},
+  stream = 'any-1',
+) => activityRow(createLog().add(stream, type, { ...one[type], ...changes } as EventData<Type>));
+
+describe('the activity projection', () => {
+  it('has a row for everything but refreshed logins and the records of idempotency keys', () => {
+    const without = (Object.keys(catalogue) as EventType[]).filter((type) => rowOf(type) === null);
+    expect(without).to.have.members(['SessionRefreshed', 'RequestAccepted', 'RequestAnswered']);
+    expect(Object.keys(activity.on)).to.have.members(activityTypes());
+  });
+
+  for (const type of activityTypes()) {
+    it(`shows ${type} as a small row that hides what is not for everyone`, () => {
+      const row = rowOf(type);
+      expect(activityDocument.parse(row)).to.deep.equal(row);
+      const text = JSON.stringify(row);
+      expect(text).to.not.include(HIDDEN);
+      expect(text.length).to.be.lessThan(1_500);
+      expect(row?.title)
+        .to.match(/^[A-Z].*\S$/)
+        .and.not.include('undefined');
+    });
+  }
+
+  it('is found by conversation and turn, also what was remembered in one', () => {
+    expect(rowOf('ModelCalled', {}, 'conversation-c9')).to.include({ conversationId: 'c9', turnId });
+    expect(rowOf('FactRemembered', {}, 'fact-f')).to.include({ conversationId: 'c1', turnId });
+    expect(rowOf('UserDisabled', {}, 'user-ada')).to.include({ conversationId: null, turnId: null });
+  });
+
+  it('says who answered, with tokens and cost', () => {
+    expect(rowOf('ModelAnswered')).to.include({
+      category: 'llm_call',
+      level: 'success',
+      title: 'Model answered: openai/gpt-5',
+      message: '100 tokens in, 20 out, $0.002',
+      durationMs: 1_500,
+    });
+    expect(rowOf('ModelAnswered', { costUsd: null })?.message).to.equal(
+      '100 tokens in, 20 out, cost unknown',
+    );
+  });
+
+  it('says what failed and why, shortened', () => {
+    expect(rowOf('ModelFailed')).to.include({ level: 'error', message: '503 from the provider' });
+    expect(rowOf('TurnFailed')).to.include({ category: 'error', level: 'error', message: 'nobody answered' });
+    expect(rowOf('ToolReturned', { isError: true })).to.include({
+      level: 'error',
+      title: 'Tool failed: calculate',
+    });
+    expect(rowOf('TurnFailed', { reason: 'x'.repeat(5_000) })?.message).to.have.length(301);
+  });
+
+  it('warns of a turn that is taken up again, and of a login that was not ended by its user', () => {
+    expect(rowOf('TurnStarted', { attempt: 2 })).to.include({ level: 'warn' });
+    expect(rowOf('SessionEnded')).to.include({ level: 'info', title: 'Logged out' });
+    expect(rowOf('SessionEnded', { reason: 'refresh token reused' })).to.include({ level: 'warn' });
+  });
+
+  it('makes one document an event, by its id', () => {
+    const log = createLog();
+    const event = log.add('conversation-c1', 'ConversationEnded', {});
+    expect([...fold(activity, log.events)]).to.deep.equal([[event.id, activityRow(event)]]);
+  });
+});
