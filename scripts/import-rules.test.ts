@@ -20,6 +20,8 @@ describe('the import rules', () => {
       'projections/facts.ts': `import { z } from 'zod'; import '../contracts/envelope.ts';`,
       'query-service/live/socket.ts': `import { WebSocketServer } from 'ws'; import '../../contracts/envelope.ts';`,
       'query-service/live/socket.test.ts': `import '../../infra/event-store/sqlite/store.ts'; import Database from 'better-sqlite3';`,
+      'infra/event-store/conformance.ts': `import { expect } from 'chai'; import '../../command-service/testing.ts';`,
+      'infra/event-store/sqlite/store.test.ts': `import '../conformance.ts';`,
       'bench/store.ts': `import '../infra/event-store/sqlite/store.ts'; import Database from 'better-sqlite3';`,
       'main.ts': `import './command-service/bus.ts'; import './query-service/live/socket.ts';`,
     });
@@ -56,6 +58,7 @@ describe('the import rules', () => {
     ],
     ['an adapter uses another adapter', 'infra/http/a.ts', `import '../event-store/sqlite/store.ts';`],
     ['anything imports the composition root', 'test/a.ts', `import '../main.ts';`],
+    ['the program uses what is for tests', 'infra/http/a.ts', `import './fixture.ts';`],
     ['a file has no rule', 'elsewhere/a.ts', `import 'zod';`],
   ];
   for (const [breach, file, source] of breaches) {

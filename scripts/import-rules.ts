@@ -18,9 +18,11 @@ interface FolderRule {
 
 const anything = { project: ['**'], packages: 'any', node: 'any' } as const;
 const ports = 'infra/*/port.ts';
+/** Tests and what they share; nothing else imports them. */
+const tests = '{**/*.test.ts,**/*.fixture.ts,**/{testing,fixture,conformance}.ts,test/**}';
 
 const folderRules: readonly FolderRule[] = [
-  { files: '**/*.test.ts', ...anything },
+  { files: tests, ...anything },
   { files: 'contracts/**', project: ['contracts/**'], packages: ['zod'], node: 'types' },
   {
     // Deciders: no clock, no random, no I/O. Hashing is none of these.
@@ -32,7 +34,7 @@ const folderRules: readonly FolderRule[] = [
   {
     files: 'command-service/**',
     project: ['command-service/**', 'contracts/**', ports],
-    packages: ['zod', 'decimal.js', 'lru-cache', 'uuid'],
+    packages: ['zod', 'decimal.js', 'lru-cache', 'p-limit', 'uuid'],
     node: 'any',
   },
   {
@@ -49,7 +51,7 @@ const folderRules: readonly FolderRule[] = [
   },
   // An adapter sees its own folder and the ports of the others.
   { files: 'infra/**', project: ['{own folder}/**', 'contracts/**', ports], packages: 'any', node: 'any' },
-  { files: '{bench,scripts,test}/**', ...anything },
+  { files: '{bench,scripts}/**', ...anything },
   { files: '*.ts', ...anything },
 ];
 
@@ -65,7 +67,7 @@ const packageHomes: Readonly<Record<string, string>> = {
   'prom-client': 'infra/telemetry/**',
 };
 /** Tests and benchmarks hold our code against the bare package. */
-const mayUseAnyPackage = '{**/*.test.ts,{bench,scripts,test}/**}';
+const mayUseAnyPackage = [tests, '{bench,scripts}/**'];
 
 export interface Violation {
   readonly file: string;
@@ -105,6 +107,9 @@ export function checkImports(sources: ReadonlyMap<string, string>): Violation[] 
 
 function checkProject(file: string, target: string): string | null {
   if (target === 'main.ts') return 'nothing imports main.ts';
+  if (matchesGlob(target, tests) && ![tests, 'bench/**'].some((glob) => matchesGlob(file, glob))) {
+    return `${target} is for tests`;
+  }
   const rule = ruleFor(file);
   if (rule === undefined) return 'no rule in scripts/import-rules.ts covers this file';
   const ownFolder = file.split('/').slice(0, 2).join('/');
@@ -127,7 +132,13 @@ function checkExternal(file: string, { specifier, typeOnly }: Import): string | 
     return `${rule.files} may not import ${name}; of packages, only ${rule.packages.join(', ')}`;
   }
   const home = Object.entries(packageHomes).find(([pattern]) => matchesGlob(name, pattern))?.[1];
-  if (home === undefined || matchesGlob(file, home) || matchesGlob(file, mayUseAnyPackage)) return null;
+  if (
+    home === undefined ||
+    matchesGlob(file, home) ||
+    mayUseAnyPackage.some((glob) => matchesGlob(file, glob))
+  ) {
+    return null;
+  }
   return `${name} stays in ${home}`;
 }
 
