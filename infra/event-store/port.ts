@@ -19,6 +19,17 @@ export interface EventFilter {
   readonly correlationId?: string;
 }
 
+/** Whether an event passes a filter, for those who filter in memory. */
+export function passes(event: EventEnvelope, filter: EventFilter): boolean {
+  return (
+    (filter.stream === undefined || event.stream === filter.stream) &&
+    (filter.streamPrefix === undefined || event.stream.startsWith(filter.streamPrefix)) &&
+    (filter.types === undefined || filter.types.includes(event.type)) &&
+    (filter.owner === undefined || event.owner === filter.owner) &&
+    (filter.correlationId === undefined || event.correlationId === filter.correlationId)
+  );
+}
+
 export interface AppendResult {
   /** The events as they stand in the log. */
   readonly events: readonly EventEnvelope[];

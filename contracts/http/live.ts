@@ -1,0 +1,57 @@
+/** The routes of the live feeds. All resume by the header `Last-Event-ID` or `?lastEventId=`. */
+import { z } from 'zod';
+import { conversationId, turnId } from '../commands/conversation.ts';
+import { frameId } from '../live/frames.ts';
+import { route } from './route.ts';
+
+const resume = { lastEventId: frameId.optional() };
+
+/** 204: the turn has ended and all of it was read. */
+export const streamTurn = route({
+  surface: 'luna',
+  method: 'GET',
+  path: '/api/turns/:turnId/stream',
+  summary:
+    'An answer as it is written, in Luna Chat frames: from its beginning, or from where the reader was.',
+  access: 'chat:read',
+  params: z.object({ turnId }),
+  query: z.object(resume),
+  answers: { 200: 'stream', 204: 'empty' },
+});
+
+export const streamActivity = route({
+  surface: 'luna',
+  method: 'GET',
+  path: '/api/activity/stream',
+  summary: 'What happens, as it happens: of the caller, or of all whom the caller may see.',
+  access: 'chat:read',
+  query: z.object(resume),
+  answers: { 200: 'stream' },
+});
+
+export const streamLog = route({
+  surface: 'odeon',
+  method: 'GET',
+  path: '/api/log/live',
+  summary: 'Events of the log as they are committed.',
+  access: 'log:read',
+  query: z.object({
+    ...resume,
+    stream: z.string().optional(),
+    type: z.string().optional(),
+    owner: z.string().optional(),
+    correlationId: z.string().optional(),
+  }),
+  answers: { 200: 'stream' },
+});
+
+export const streamConversation = route({
+  surface: 'zerg',
+  method: 'GET',
+  path: '/api/v1/chat/:id/stream',
+  summary: 'The answers of a conversation as they are written, from now on.',
+  access: 'chat:read',
+  params: z.object({ id: conversationId }),
+  query: z.object(resume),
+  answers: { 200: 'stream' },
+});

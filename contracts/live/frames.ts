@@ -1,0 +1,188 @@
+/**
+ * What live feeds send and take. Luna's frames and the activity's are data-only server-sent events; ZERG's are
+ * named server-sent events, and JSON messages with `type` (the event's name) and `id` on its WebSocket.
+ */
+import { z } from 'zod';
+import { messageContent, requestedModel } from '../commands/conversation.ts';
+
+/**
+ * The `id:` of a frame, given back as `Last-Event-ID` or `?lastEventId=`: the position up to which the reader has
+ * everything, and, where it has part of an answer that is being written, `.<length of the answer's text that it
+ * has>.<FNV-1a of that text>` and, where it has shown reasoning, `.<length of the call's reasoning>`.
+ */
+export const frameId = z
+  .string()
+  .max(80)
+  .regex(
+    /^(?:0|[1-9]\d{0,19})(?:\.\d{1,9}\.[0-9a-f]{8}(?:\.\d{1,9})?)?$/,
+    'lastEventId is the id of a frame of this feed, or a position',
+  );
+
+// ── Luna ──────────────────────────────────────────────────────────────────
+export const routerMetadata = z.object({
+  class: z.enum(['chat', 'transform', 'factual', 'actionable']),
+  route: z.enum(['nano', 'pro', 'pro+tools']),
+  needs_fresh_data: z.boolean(),
+  needs_tools: z.boolean(),
+  risk_if_wrong: z.enum(['low', 'medium', 'high']),
+  confidence: z.enum(['estimate', 'verified']),
+  decision_source: z.enum(['hard_rule', 'regex', 'keyword', 'classifier']),
+  decision_time_ms: z.number(),
+  matched_patterns: z.array(z.string()),
+});
+export type RouterMetadata = z.infer<typeof routerMetadata>;
+
+export const lunaMetrics = z.object({
+  promptTokens: z.int(),
+  completionTokens: z.int(),
+  processingTimeMs: z.number(),
+  tokensPerSecond: z.number(),
+  toolsUsed: z.array(z.string()),
+  /** `none` when no model answered. */
+  model: z.string(),
+  llmBreakdown: z.array(
+    z.object({
+      node: z.string(),
+      model: z.string(),
+      provider: z.string(),
+      inputTokens: z.int(),
+      outputTokens: z.int(),
+      cacheTokens: z.int(),
+      /** US dollars; null when the price is not known. */
+      cost: z.number().nullable(),
+      durationMs: z.number(),
+    }),
+  ),
+  /** US dollars; left out when a price is not known. */
+  totalCost: z.number().optional(),
+  routeInfo: z
+    .object({
+      route: z.enum(['nano', 'pro', 'pro+tools']),
+      confidence: z.enum(['estimate', 'verified']),
+      class: z.string(),
+    })
+    .optional(),
+});
+export type LunaMetrics = z.infer<typeof lunaMetrics>;
+
+export const lunaFrame = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('status'),
+    /**
+     * `restarted`: forget the answer's text so far, it begins anew. `server_shutdown`: the stream ends here and
+     * can be resumed at once.
+     */
+    status: z.enum(['thinking', 'restarted', 'server_shutdown']),
+  }),
+  z.object({ type: z.literal('router_metadata'), router_metadata: routerMetadata }),
+  z.object({ type: z.literal('reasoning'), content: z.string() }),
+  z.object({ type: z.literal('tool_call'), id: z.string(), name: z.string(), arguments: z.unknown() }),
+  z.object({
+    type: z.literal('tool_result'),
+    id: z.string(),
+    name: z.string(),
+    result: z.unknown(),
+    isError: z.boolean(),
+    durationMs: z.number(),
+  }),
+  z.object({ type: z.literal('content'), content: z.string() }),
+  z.object({
+    type: z.literal('done'),
+    messageId: z.string(),
+    tokensUsed: z.int(),
+    metrics: lunaMetrics,
+    router_metadata: routerMetadata.optional(),
+    status: z.enum(['completed', 'interrupted']),
+    interrupted: z.literal(true).optional(),
+  }),
+  z.object({ type: z.literal('error'), error: z.string(), messageId: z.string() }),
+]);
+export type LunaFrame = z.infer<typeof lunaFrame>;
+
+// ── activity ──────────────────────────────────────────────────────────────
+/** A row of Luna's activity log. */
+export const lunaActivity = z.object({
+  id: z.string(),
+  userId: z.string(),
+  sessionId: z.string().optional(),
+  turnId: z.string().optional(),
+  category: z.string(),
+  eventType: z.string(),
+  level: z.enum(['info', 'success', 'warn', 'error']),
+  title: z.string(),
+  message: z.string().optional(),
+  details: z.record(z.string(), z.unknown()).optional(),
+  source: z.string().optional(),
+  durationMs: z.number().optional(),
+  createdAt: z.string(),
+});
+export type LunaActivity = z.infer<typeof lunaActivity>;
+
+export const activityFrame = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('connected'), timestamp: z.string() }),
+  z.object({ type: z.literal('ping'), timestamp: z.string() }),
+  z.object({ type: z.literal('activity'), timestamp: z.string(), activity: lunaActivity }),
+]);
+export type ActivityFrame = z.infer<typeof activityFrame>;
+
+// ── ZERG ──────────────────────────────────────────────────────────────────
+export const zergMessage = z.object({
+  id: z.string(),
+  session_id: z.string(),
+  role: z.enum(['user', 'assistant']),
+  content: z.string(),
+  /** Unix seconds. */
+  timestamp: z.int(),
+});
+export type ZergMessage = z.infer<typeof zergMessage>;
+
+const ofTurn = { turn_id: z.string(), message_id: z.string() };
+
+/** What both of ZERG's transports send about a conversation. */
+export const zergFeedFrame = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('connected'), session_id: z.string() }),
+  z.object({ type: z.literal('token'), data: z.string() }),
+  /** Forget the tokens of this answer so far: it begins anew. */
+  z.object({ type: z.literal('restarted') }),
+  z.object({
+    type: z.literal('done'),
+    usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), total_tokens: z.int() }),
+    ...ofTurn,
+  }),
+  z.object({ type: z.literal('interrupted'), ...ofTurn }),
+  /** With ids: the answer failed. Without: the client's own frame was refused, or the conversation is gone. */
+  z.object({
+    type: z.literal('error'),
+    error: z.string(),
+    turn_id: z.string().optional(),
+    message_id: z.string().optional(),
+  }),
+]);
+export type ZergFeedFrame = z.infer<typeof zergFeedFrame>;
+
+/** What only the WebSocket sends. */
+export const zergSocketFrame = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('history'), messages: z.array(zergMessage) }),
+  z.object({ type: z.literal('ping') }),
+  z.object({ type: z.literal('pong'), ts: z.int() }),
+  /** Prove within so many seconds that the login still holds, or be closed with 4001. */
+  z.object({ type: z.literal('auth_refresh'), expires_in: z.int() }),
+]);
+export type ZergSocketFrame = z.infer<typeof zergSocketFrame>;
+
+/** What a client may send on ZERG's WebSocket. */
+export const zergClientFrame = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('message'),
+    content: messageContent,
+    model: requestedModel.nullish(),
+    /** The client's own id of the command: sent again with it, the message is not sent twice. */
+    id: z.string().min(1).max(200).optional(),
+  }),
+  z.object({ type: z.literal('interrupt'), id: z.string().min(1).max(200).optional() }),
+  z.object({ type: z.literal('history') }),
+  z.object({ type: z.literal('ping') }),
+  z.object({ type: z.literal('pong') }),
+  z.object({ type: z.literal('auth'), token: z.string().min(1).max(8_192) }),
+]);
+export type ZergClientFrame = z.infer<typeof zergClientFrame>;

@@ -1,0 +1,304 @@
+/**
+ * The live feeds over HTTP and WebSocket: their routes, and what the write side needs of them.
+ *
+ * Decisions:
+ * - Without a cursor, activity and log begin now, a turn begins with its first event, and a conversation begins
+ *   now with what is there of the answer that is being written.
+ * - A cursor beyond the end of the log is refused (400): the log is another one, and going on would lose events.
+ * - The login is checked again every minute; a stream ends when it no longer holds. The client comes again with
+ *   its cursor and is told 401. A turn's answer to the request that began it ends with the turn instead.
+ */
+import type { Server, ServerResponse } from 'node:http';
+import { type Caller, sees } from '../../contracts/caller.ts';
+import type { ChatCommands } from '../../contracts/commands/conversation.ts';
+import { isAfter } from '../../contracts/envelope.ts';
+import { Refusal, refuse } from '../../contracts/errors.ts';
+import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
+import * as routes from '../../contracts/http/live.ts';
+import type { Permission } from '../../contracts/http/route.ts';
+import type { TurnFeeds } from '../../contracts/live/feeds.ts';
+import { frameId } from '../../contracts/live/frames.ts';
+import type {
+  ActivityDocument,
+  ConversationDocument,
+  TurnDocument,
+} from '../../contracts/read-models/documents.ts';
+import type { Authenticator, Credentials } from '../../infra/auth/port.ts';
+import type { SignalBus } from '../../infra/bus/port.ts';
+import type { EventFilter, EventStore } from '../../infra/event-store/port.ts';
+import { callerOf, type Endpoint, endpoint, type RequestContext } from '../../infra/http/port.ts';
+import type { ReadModels } from '../../infra/read-models/port.ts';
+import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
+import { activityConnected, activityFeeds } from './activity.ts';
+import { BEGINNING, type Cursor, formatCursor, parseCursor } from './cursor.ts';
+import { conversationFeed, type Feed, sse } from './feed.ts';
+import { createHub, type HubStats } from './hub.ts';
+import { logFeeds } from './log.ts';
+import { lunaTurn } from './luna.ts';
+import { responseSink } from './sink.ts';
+import { createWebSockets } from './websocket.ts';
+import { connected, fromNow, zergConversation } from './zerg.ts';
+
+/** Milliseconds. */
+export interface LiveTiming {
+  /** Between the comments that keep a stream alive; Luna's `ping` goes out with every second one. */
+  readonly heartbeatMs: number;
+  /** A connection that takes nothing for so long is closed. */
+  readonly stalledMs: number;
+  /** Between the checks whether the login of a stream still holds. */
+  readonly recheckMs: number;
+  /** ZERG's WebSocket: between pings, between challenges to refresh the login, and for the answer to one. */
+  readonly pingMs: number;
+  readonly authRefreshMs: number;
+  readonly authGraceMs: number;
+}
+
+export const liveTiming: LiveTiming = {
+  heartbeatMs: 15_000,
+  stalledMs: 60_000,
+  recheckMs: 60_000,
+  pingMs: 30_000,
+  authRefreshMs: 300_000,
+  authGraceMs: 30_000,
+};
+
+export interface LiveDependencies {
+  readonly store: EventStore;
+  readonly bus: SignalBus;
+  readonly readModels: ReadModels;
+  readonly commands: ChatCommands;
+  readonly authenticator: Authenticator;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'liveClient'>;
+  /** The row of the activity log that an event makes; null when it makes none. */
+  readonly activityRow: (event: OdeonEvent) => ActivityDocument | null;
+  readonly timing?: Partial<LiveTiming>;
+}
+
+export interface Live {
+  readonly turnFeeds: TurnFeeds;
+  readonly endpoints: readonly Endpoint[];
+  /** Serves ZERG's WebSocket on the server's upgrades; refuses other paths when nobody else listens for them. */
+  attachWebSockets(server: Server): void;
+  stats(): HubStats & { readonly webSockets: number };
+  /** Tells all clients and ends their streams. */
+  close(): Promise<void>;
+}
+
+const HEADERS = {
+  'Content-Type': 'text/event-stream; charset=utf-8',
+  'Cache-Control': 'no-cache, no-transform',
+  // Proxies (nginx) would hold frames back.
+  'X-Accel-Buffering': 'no',
+};
+const RETRY = 'retry: 3000\n';
+
+export async function createLive(dependencies: LiveDependencies): Promise<Live> {
+  const { store, bus, readModels, authenticator, logger, metrics } = dependencies;
+  const timing = { ...liveTiming, ...dependencies.timing };
+  const hub = await createHub({ store, bus, logger, ...timing });
+  const activityFeed = activityFeeds(dependencies.activityRow);
+  const logFeed = logFeeds();
+
+  async function checkCursor({ position }: Cursor): Promise<void> {
+    if (isAfter(position, hub.position()) && isAfter(position, await store.head())) {
+      throw invalidCursor('lies beyond the end of the log: begin without it', ['query', 'lastEventId']);
+    }
+  }
+
+  /** The cursor that a request resumes from; the header is newer than the query of the same URL. */
+  async function resumed(
+    context: RequestContext,
+    query: { lastEventId?: string | undefined },
+  ): Promise<Cursor | null> {
+    const header = context.headers['last-event-id'];
+    const id = typeof header === 'string' && header !== '' ? header : query.lastEventId;
+    if (id === undefined) return null;
+    if (!frameId.safeParse(id).success) {
+      throw invalidCursor('is not the id of a frame of this feed', ['headers', 'last-event-id']);
+    }
+    const cursor = parseCursor(id);
+    await checkCursor(cursor);
+    return cursor;
+  }
+
+  interface Opening {
+    readonly feed: Feed;
+    readonly cursor: Cursor;
+    /** For the metrics. */
+    readonly kind: string;
+    /** What comes first. */
+    readonly greeting: string;
+    readonly headers?: Record<string, string>;
+    readonly login?: Login;
+  }
+
+  function open(response: ServerResponse, { feed, cursor, kind, greeting, headers, login }: Opening): void {
+    const left = metrics.liveClient(kind);
+    const sink = responseSink(response);
+    response.writeHead(200, { ...HEADERS, ...headers });
+    sink.write([Buffer.from(greeting)]);
+    const { end } = hub.subscribe(feed, cursor, sink);
+    const forget = login === undefined ? () => {} : watch(login, end);
+    sink.onClose(() => {
+      forget();
+      left();
+    });
+  }
+
+  // ── logins ──────────────────────────────────────────────────────────────
+  interface Login {
+    readonly caller: Caller;
+    readonly credentials: Credentials;
+    readonly permission: Permission;
+  }
+  const watched = new Map<object, { readonly login: Login; readonly end: () => void }>();
+
+  function watch(login: Login, end: () => void): () => void {
+    const key = {};
+    watched.set(key, { login, end });
+    return () => watched.delete(key);
+  }
+
+  const loginOf = (context: RequestContext, permission: Permission): Login => ({
+    caller: callerOf(context),
+    credentials: {
+      authorization: text(context.headers.authorization),
+      cookie: text(context.headers.cookie),
+      apiKey: text(context.headers['x-api-key']),
+    },
+    permission,
+  });
+
+  async function stillHolds({ caller, credentials, permission }: Login): Promise<boolean> {
+    try {
+      const now = await authenticator.authenticate(credentials);
+      return now !== null && now.userId === caller.userId && now.permissions.has(permission);
+    } catch (error) {
+      if (error instanceof Refusal && error.code !== 'SERVICE_UNAVAILABLE') return false;
+      logger.error({ err: error }, 'A login could not be checked; it is checked again later.');
+      return true;
+    }
+  }
+
+  let rechecking: Promise<void> | null = null;
+  const recheck = setInterval(() => {
+    rechecking ??= (async () => {
+      for (const [key, { login, end }] of [...watched]) {
+        if (watched.has(key) && !(await stillHolds(login))) end();
+      }
+    })().finally(() => {
+      rechecking = null;
+    });
+  }, timing.recheckMs);
+  recheck.unref();
+
+  // ── routes ──────────────────────────────────────────────────────────────
+  const endpoints: Endpoint[] = [
+    endpoint(routes.streamTurn, async ({ params, query, context }) => {
+      const turn = await readModels.get<TurnDocument>('turns', params.turnId);
+      if (turn === null || !sees(callerOf(context), turn.body.owner)) refuse('NOT_FOUND', 'Turn not found.');
+      const { conversationId, firstRevision, lastRevision } = turn.body;
+      const cursor = (await resumed(context, query)) ?? BEGINNING;
+      if (lastRevision !== null && (await hasRead(cursor, conversationId, lastRevision))) {
+        return { status: 204 };
+      }
+      const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId: turn.id, firstRevision });
+      const login = loginOf(context, 'chat:read');
+      return {
+        stream: (response) => open(response, { feed, cursor, kind: 'turn', greeting: `${RETRY}\n`, login }),
+      };
+    }),
+
+    endpoint(routes.streamActivity, async ({ query, context }) => {
+      const { userId, permissions } = callerOf(context);
+      const cursor = (await resumed(context, query)) ?? now();
+      const feed = activityFeed(permissions.has('all:read') ? null : userId);
+      const hello = activityConnected(new Date().toISOString(), formatCursor(cursor));
+      const greeting = RETRY + sse.encode(hello);
+      const login = loginOf(context, 'chat:read');
+      return { stream: (response) => open(response, { feed, cursor, kind: 'activity', greeting, login }) };
+    }),
+
+    endpoint(routes.streamLog, async ({ query, context }) => {
+      const cursor = (await resumed(context, query)) ?? now();
+      const feed = logFeed(filterOf(query));
+      const greeting = `${RETRY}id: ${formatCursor(cursor)}\n\n`;
+      const login = loginOf(context, 'log:read');
+      return { stream: (response) => open(response, { feed, cursor, kind: 'log', greeting, login }) };
+    }),
+
+    endpoint(routes.streamConversation, async ({ params, query, context }) => {
+      const found = await readModels.get<ConversationDocument>('conversations', params.id);
+      if (found === null || !sees(callerOf(context), found.body.owner)) {
+        refuse('NOT_FOUND', 'Session not found.');
+      }
+      const cursor = (await resumed(context, query)) ?? fromNow(hub.position());
+      const feed = conversationFeed(zergConversation, sse, params.id, null);
+      const greeting = RETRY + sse.encode(connected(params.id, formatCursor(cursor)));
+      const login = loginOf(context, 'chat:read');
+      return { stream: (response) => open(response, { feed, cursor, kind: 'zerg', greeting, login }) };
+    }),
+  ];
+
+  const now = (): Cursor => ({ position: hub.position(), read: null });
+
+  /** Whether the turn's last event lies at or before the cursor. */
+  async function hasRead(
+    { position }: Cursor,
+    conversationId: string,
+    lastRevision: number,
+  ): Promise<boolean> {
+    const stream = `conversation-${conversationId}`;
+    for await (const [event] of store.readStream(stream, { from: lastRevision, limit: 1 })) {
+      if (event !== undefined) return !isAfter(event.position, position);
+    }
+    return false;
+  }
+
+  const webSockets = createWebSockets({ ...dependencies, ...timing, hub, checkCursor });
+
+  return {
+    turnFeeds: {
+      streamTurn(response, { conversationId, turnId, after, headers = {} }) {
+        const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId });
+        const cursor = { position: after, read: null };
+        open(response, { feed, cursor, kind: 'turn', greeting: `${RETRY}\n`, headers });
+      },
+      turnEnded: ({ conversationId, turnId, after }, signal) =>
+        hub.turnEnded({ stream: `conversation-${conversationId}`, turnId, after }, signal),
+    },
+    endpoints,
+    attachWebSockets: webSockets.attach,
+    stats: () => ({ ...hub.stats(), webSockets: webSockets.size() }),
+    async close() {
+      clearInterval(recheck);
+      webSockets.close();
+      await hub.close();
+      await rechecking;
+    },
+  };
+}
+
+const invalidCursor = (message: string, path: readonly string[]): Refusal =>
+  new Refusal('VALIDATION_ERROR', `lastEventId ${message}.`, {
+    issues: [{ path, message: `lastEventId ${message}` }],
+  });
+
+const text = (header: string | string[] | undefined): string | undefined =>
+  Array.isArray(header) ? header[0] : header;
+
+function filterOf(query: {
+  stream?: string | undefined;
+  type?: string | undefined;
+  owner?: string | undefined;
+  correlationId?: string | undefined;
+}): EventFilter {
+  const { stream, type, owner, correlationId } = query;
+  return {
+    ...(stream !== undefined && { stream }),
+    ...(type !== undefined && { types: [type] }),
+    ...(owner !== undefined && { owner }),
+    ...(correlationId !== undefined && { correlationId }),
+  };
+}

@@ -1,0 +1,129 @@
+/** A turn in Luna Chat's frames (api-notes A2.2): data-only server-sent events, at the end `[DONE]`. */
+import type { RouterDecision } from '../../contracts/events/conversation.ts';
+import type { TurnEnd } from '../../contracts/live/feeds.ts';
+import type { LunaFrame, LunaMetrics, RouterMetadata } from '../../contracts/live/frames.ts';
+import type { ConversationEvent, Item } from './answer.ts';
+import type { AnswerFormat, Frame } from './feed.ts';
+
+/** What the last frame says of how the answer came about. */
+interface TurnFold {
+  readonly decision: RouterDecision | null;
+  readonly breakdown: LunaMetrics['llmBreakdown'];
+}
+
+const lunaRoute = { nano: 'nano', pro: 'pro', tools: 'pro+tools' } as const;
+
+export const routerMetadata = (decision: RouterDecision): RouterMetadata => ({
+  class: decision.class,
+  route: lunaRoute[decision.route],
+  needs_fresh_data: decision.needsFreshData,
+  needs_tools: decision.needsTools,
+  risk_if_wrong: decision.riskIfWrong,
+  confidence: decision.confidence,
+  decision_source: decision.decisionSource,
+  decision_time_ms: decision.decisionTimeMs,
+  matched_patterns: decision.matchedPatterns,
+});
+
+const dataOnly = (data: LunaFrame): Omit<Frame, 'id'> => ({ name: null, data });
+
+export const lunaTurn: AnswerFormat<TurnFold> = {
+  name: 'luna',
+  initial: { decision: null, breakdown: [] },
+
+  fold(fold, event) {
+    switch (event.type) {
+      case 'MessageRouted':
+        return { ...fold, decision: event.data.decision };
+      case 'ModelAnswered': {
+        const { provider, model, usage, costUsd, durationMs } = event.data;
+        const call = {
+          node: `answer:${fold.breakdown.length + 1}`,
+          model,
+          provider,
+          inputTokens: usage.promptTokens,
+          outputTokens: usage.completionTokens,
+          cacheTokens: usage.cachedTokens,
+          cost: costUsd,
+          durationMs,
+        };
+        return { ...fold, breakdown: [...fold.breakdown, call] };
+      }
+      default:
+        return fold;
+    }
+  },
+
+  render(item, fold) {
+    switch (item.kind) {
+      case 'content':
+        return dataOnly({ type: 'content', content: item.text });
+      case 'reasoning':
+        return dataOnly({ type: 'reasoning', content: item.text });
+      case 'restarted':
+        return dataOnly({ type: 'status', status: 'restarted' });
+      case 'event': {
+        const frame = eventFrame(item, fold);
+        return frame && dataOnly(frame);
+      }
+    }
+  },
+
+  end: (event) => (isTurnEnd(event) ? [{ id: null, name: null, data: '[DONE]' }] : null),
+  farewell: { id: null, ...dataOnly({ type: 'status', status: 'server_shutdown' }) },
+};
+
+function eventFrame({ event }: Extract<Item, { kind: 'event' }>, fold: TurnFold): LunaFrame | null {
+  switch (event.type) {
+    case 'TurnStarted':
+      return { type: 'status', status: 'thinking' };
+    case 'MessageRouted':
+      return { type: 'router_metadata', router_metadata: routerMetadata(event.data.decision) };
+    case 'ToolCalled': {
+      const { toolCallId, tool } = event.data;
+      return { type: 'tool_call', id: toolCallId, name: tool, arguments: event.data.arguments };
+    }
+    case 'ToolReturned': {
+      const { toolCallId, tool, result, isError, durationMs } = event.data;
+      return { type: 'tool_result', id: toolCallId, name: tool, result, isError, durationMs };
+    }
+    case 'TurnCompleted':
+      return { type: 'done', ...doneOf(event, fold), status: 'completed' };
+    case 'TurnInterrupted':
+      return { type: 'done', ...doneOf(event, fold), status: 'interrupted', interrupted: true };
+    case 'TurnFailed':
+      return { type: 'error', error: event.data.reason, messageId: event.data.messageId };
+    default:
+      return null;
+  }
+}
+
+function doneOf(event: TurnEnd, { decision, breakdown }: TurnFold) {
+  const { messageId, usage, durationMs, toolsUsed, model, costUsd } = event.data;
+  const metrics: LunaMetrics = {
+    promptTokens: usage.promptTokens,
+    completionTokens: usage.completionTokens,
+    processingTimeMs: durationMs,
+    tokensPerSecond: durationMs === 0 ? 0 : Math.round((usage.completionTokens / durationMs) * 10_000) / 10,
+    toolsUsed,
+    model: model ?? 'none',
+    llmBreakdown: [...breakdown],
+    ...(costUsd !== null && { totalCost: costUsd }),
+    ...(decision !== null && {
+      routeInfo: {
+        route: lunaRoute[decision.route],
+        confidence: decision.confidence,
+        class: decision.class,
+      },
+    }),
+  };
+  return {
+    messageId,
+    tokensUsed: usage.promptTokens + usage.completionTokens,
+    metrics,
+    ...(decision !== null && { router_metadata: routerMetadata(decision) }),
+  };
+}
+
+export const isTurnEnd = (event: ConversationEvent): event is TurnEnd & ConversationEvent =>
+  event.type === 'TurnCompleted' || event.type === 'TurnInterrupted' || event.type === 'TurnFailed';

@@ -1,0 +1,361 @@
+/**
+ * ZERG's WebSocket, `/api/v1/chat/:id/ws` (seeds/zerg-chat.txt, api-notes A4): the feed of a conversation, and
+ * messages and interrupts in the other direction.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { type RawData, type WebSocket, WebSocketServer } from 'ws';
+import { type Caller, sees } from '../../contracts/caller.ts';
+import { type ChatCommands, conversationId, type Issuer } from '../../contracts/commands/conversation.ts';
+import { Refusal, refuse } from '../../contracts/errors.ts';
+import {
+  frameId,
+  type ZergClientFrame,
+  type ZergSocketFrame,
+  zergClientFrame,
+} from '../../contracts/live/frames.ts';
+import type { ConversationDocument, MessageDocument } from '../../contracts/read-models/documents.ts';
+import type { Authenticator, Credentials } from '../../infra/auth/port.ts';
+import type { ReadModels } from '../../infra/read-models/port.ts';
+import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
+import { type Cursor, formatCursor, parseCursor } from './cursor.ts';
+import { conversationFeed, type Frame, webSocket } from './feed.ts';
+import type { Hub } from './hub.ts';
+import { webSocketSink } from './sink.ts';
+import { connected, fromNow, history, zergConversation } from './zerg.ts';
+
+export interface WebSocketOptions {
+  readonly hub: Hub;
+  readonly readModels: ReadModels;
+  readonly commands: ChatCommands;
+  readonly authenticator: Authenticator;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'liveClient'>;
+  /** @throws Refusal VALIDATION_ERROR when the cursor lies beyond the end of the log */
+  readonly checkCursor: (cursor: Cursor) => Promise<void>;
+  /** Between pings; a client that answers none of three is closed. */
+  readonly pingMs: number;
+  /** Between the challenges to prove that the login still holds, and how long the client has for it. */
+  readonly authRefreshMs: number;
+  readonly authGraceMs: number;
+}
+
+export interface WebSockets {
+  attach(server: Server): void;
+  size(): number;
+  /** Closes all with 1012 (service restart). */
+  close(): void;
+}
+
+const PATH = /^\/api\/v1\/chat\/([^/]+)\/ws\/?$/;
+const LONGEST_FRAME = 256 * 1024;
+/** More may not wait for a client that asks and does not read the answers. */
+const LONGEST_BACKLOG = 512 * 1024;
+const UNANSWERED_PINGS = 3;
+const CLOSE = { restart: 1012, overloaded: 1013, unresponsive: 4000, unauthorised: 4001 } as const;
+
+interface Connection {
+  readonly socket: WebSocket;
+  unanswered: number;
+}
+
+export function createWebSockets(options: WebSocketOptions): WebSockets {
+  const { hub, readModels, commands, authenticator, logger } = options;
+  const connections = new Set<Connection>();
+  const acceptor = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: LONGEST_FRAME });
+
+  const heart = setInterval(() => {
+    for (const connection of connections) {
+      const { socket } = connection;
+      if (connection.unanswered >= UNANSWERED_PINGS) {
+        close(socket, CLOSE.unresponsive, 'no answer to three pings');
+        continue;
+      }
+      connection.unanswered++;
+      send(socket, { type: 'ping' });
+      socket.ping();
+    }
+  }, options.pingMs);
+  heart.unref();
+
+  // ── the upgrade ─────────────────────────────────────────────────────────
+  async function upgrade(
+    request: IncomingMessage,
+    stream: Duplex,
+    head: Buffer,
+    id: string,
+    query: URLSearchParams,
+  ) {
+    const onError = () => stream.destroy();
+    stream.on('error', onError);
+    try {
+      const credentials = credentialsOf(request, query);
+      const caller = await readerWith(credentials);
+      const conversation = await ownConversation(caller, id);
+      const cursor = resumeFrom(query) ?? fromNow(hub.position());
+      await options.checkCursor(cursor);
+      stream.off('error', onError);
+      acceptor.handleUpgrade(request, stream, head, (socket) => {
+        serve(socket, stream as Socket, { conversationId: conversation, caller, credentials, cursor });
+      });
+    } catch (error) {
+      if (!(error instanceof Refusal)) logger.error({ err: error }, 'A WebSocket could not be opened.');
+      reject(
+        stream,
+        error instanceof Refusal ? error : new Refusal('SERVICE_UNAVAILABLE', 'Try again later.'),
+      );
+    }
+  }
+
+  /** @throws Refusal when nobody is logged in with these credentials, or may not read conversations */
+  async function readerWith(credentials: Credentials): Promise<Caller> {
+    const caller = await authenticator.authenticate(credentials);
+    if (caller === null) refuse('UNAUTHORIZED', 'Log in first.');
+    if (!caller.permissions.has('chat:read')) refuse('FORBIDDEN', 'This needs the permission chat:read.');
+    return caller;
+  }
+
+  async function ownConversation(caller: Caller, id: string): Promise<string> {
+    const known = conversationId.safeParse(id);
+    const found = known.success
+      ? await readModels.get<ConversationDocument>('conversations', known.data)
+      : null;
+    if (found === null || !sees(caller, found.body.owner)) refuse('NOT_FOUND', 'Session not found.');
+    return found.id;
+  }
+
+  // ── a connection ────────────────────────────────────────────────────────
+  interface Login {
+    readonly conversationId: string;
+    readonly caller: Caller;
+    readonly credentials: Credentials;
+    readonly cursor: Cursor;
+  }
+
+  function serve(
+    socket: WebSocket,
+    stream: Socket,
+    { conversationId, credentials, cursor, ...login }: Login,
+  ): void {
+    let { caller } = login;
+    let provedAt = performance.now();
+    const connection: Connection = { socket, unanswered: 0 };
+    const left = options.metrics.liveClient('zerg-ws');
+    connections.add(connection);
+
+    let refresh = setTimeout(challenge, options.authRefreshMs);
+    socket.on('close', () => {
+      clearTimeout(refresh);
+      connections.delete(connection);
+      left();
+    });
+    // Broken frames and connections: ws closes the socket with the reason.
+    socket.on('error', (error) => logger.debug({ err: error }, 'A WebSocket broke.'));
+    socket.on('pong', () => {
+      connection.unanswered = 0;
+    });
+
+    // One frame after the other; meanwhile nothing more is read.
+    let handled: Promise<void> = begin();
+    socket.on('message', (data, isBinary) => {
+      connection.unanswered = 0;
+      socket.pause();
+      handled = handled
+        .then(() => receive(data, isBinary))
+        .catch(report)
+        .finally(() => socket.resume());
+    });
+
+    async function begin(): Promise<void> {
+      try {
+        socket.send(webSocket.encode(connected(conversationId, formatCursor(cursor))));
+        await sendHistory();
+        const feed = conversationFeed(zergConversation, webSocket, conversationId, null);
+        hub.subscribe(feed, cursor, webSocketSink(socket, stream));
+      } catch (error) {
+        report(error);
+        close(socket, 1011, 'the conversation could not be read');
+      }
+    }
+
+    async function receive(data: RawData, isBinary: boolean): Promise<void> {
+      if (socket.bufferedAmount > LONGEST_BACKLOG) {
+        close(socket, CLOSE.overloaded, 'answers are not being read');
+        return;
+      }
+      if (isBinary) refuse('VALIDATION_ERROR', 'Send JSON in text frames.');
+      const frame = parseFrame(String(data));
+      switch (frame.type) {
+        case 'message': {
+          const { content, model } = frame;
+          await commands.sendMessage({ conversationId, content, model: model ?? null }, writer(frame));
+          return;
+        }
+        case 'interrupt':
+          await commands.interrupt({ conversationId, turnId: null }, writer(frame));
+          return;
+        case 'history':
+          return sendHistory();
+        case 'ping':
+          return send(socket, { type: 'pong', ts: Date.now() });
+        case 'pong':
+          return;
+        case 'auth':
+          return prove(frame.token);
+      }
+    }
+
+    function writer(frame: ZergClientFrame & { id?: string | undefined }): Issuer {
+      if (!caller.permissions.has('chat:write')) refuse('FORBIDDEN', 'This needs the permission chat:write.');
+      const commandId =
+        frame.id === undefined
+          ? randomUUID()
+          : createHash('sha256')
+              .update(JSON.stringify([caller.userId, conversationId, frame.type, frame.id]))
+              .digest('hex');
+      return {
+        caller,
+        commandId,
+        correlationId: randomUUID(),
+        surface: 'zerg',
+        retried: frame.id !== undefined,
+      };
+    }
+
+    async function sendHistory(): Promise<void> {
+      const { documents } = await readModels.find<MessageDocument>('messages', {
+        where: { conversationId },
+        orderBy: { field: 'revision', direction: 'descending' },
+        limit: 50,
+      });
+      send(socket, { type: 'history', messages: history(documents.map(({ body }) => body)) });
+    }
+
+    function report(error: unknown): void {
+      if (!(error instanceof Refusal))
+        logger.error({ err: error, conversationId }, 'A WebSocket frame failed.');
+      const text = error instanceof Refusal ? describe(error) : 'Something went wrong here. Try again.';
+      socket.send(webSocket.encode(errorFrame(text)));
+    }
+
+    // ── the login ─────────────────────────────────────────────────────────
+    async function prove(token: string): Promise<void> {
+      const proved = await readerWith({ queryToken: token });
+      if (proved.userId !== caller.userId) refuse('UNAUTHORIZED', 'The token belongs to another user.');
+      caller = proved;
+      provedAt = performance.now();
+    }
+
+    function challenge(): void {
+      const challengedAt = performance.now();
+      send(socket, { type: 'auth_refresh', expires_in: Math.ceil(options.authGraceMs / 1_000) });
+      refresh = setTimeout(() => void judge(challengedAt), options.authGraceMs);
+    }
+
+    async function judge(challengedAt: number): Promise<void> {
+      try {
+        if (provedAt < challengedAt) {
+          const still = await readerWith(credentials);
+          if (still.userId !== caller.userId) refuse('UNAUTHORIZED', 'The login belongs to another user.');
+          caller = still;
+        }
+      } catch (error) {
+        if (error instanceof Refusal)
+          return close(socket, CLOSE.unauthorised, 'the login is no longer valid');
+        logger.error({ err: error }, 'A login could not be checked; it is checked again later.');
+      }
+      if (socket.readyState === socket.OPEN) {
+        refresh = setTimeout(challenge, Math.max(options.authRefreshMs - options.authGraceMs, 0));
+      }
+    }
+  }
+
+  return {
+    attach(server) {
+      server.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+        const url = URL.parse(request.url ?? '', 'http://localhost');
+        const id = url && PATH.exec(url.pathname)?.[1];
+        if (url && id) void upgrade(request, stream, head, id, url.searchParams);
+        // Another listener may know the path.
+        else if (server.listenerCount('upgrade') === 1) reject(stream, new Refusal('NOT_FOUND', 'Not found'));
+      });
+    },
+    size: () => connections.size,
+    close() {
+      clearInterval(heart);
+      for (const { socket } of connections) close(socket, CLOSE.restart, 'the server restarts');
+    },
+  };
+}
+
+const send = (socket: WebSocket, { type, ...data }: ZergSocketFrame): void =>
+  socket.send(webSocket.encode({ id: null, name: type, data }));
+
+const errorFrame = (error: string): Frame => ({ id: null, name: 'error', data: { error } });
+
+/** A peer that does not answer the close is cut off soon after. */
+function close(socket: WebSocket, code: number, reason: string): void {
+  socket.close(code, reason);
+  const cut = setTimeout(() => socket.terminate(), 1_000);
+  cut.unref();
+  socket.once('close', () => clearTimeout(cut));
+}
+
+function credentialsOf({ headers }: IncomingMessage, query: URLSearchParams): Credentials {
+  const apiKey = headers['x-api-key'];
+  return {
+    authorization: headers.authorization,
+    cookie: headers.cookie,
+    apiKey: Array.isArray(apiKey) ? apiKey[0] : apiKey,
+    queryToken: query.get('token') ?? undefined,
+  };
+}
+
+function resumeFrom(query: URLSearchParams): Cursor | null {
+  const id = query.get('lastEventId');
+  if (id === null || id === '') return null;
+  if (!frameId.safeParse(id).success) {
+    throw new Refusal('VALIDATION_ERROR', 'lastEventId is not the id of a frame of this feed.', {
+      issues: [{ path: ['query', 'lastEventId'], message: 'not a frame id' }],
+    });
+  }
+  return parseCursor(id);
+}
+
+/** @throws Refusal VALIDATION_ERROR */
+function parseFrame(text: string): ZergClientFrame {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return refuse('VALIDATION_ERROR', 'The frame is not valid JSON.');
+  }
+  const parsed = zergClientFrame.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map(({ path, message }) => ({ path: path.map(String), message }));
+  throw new Refusal('VALIDATION_ERROR', 'The frame is not one that is understood here', { issues });
+}
+
+const describe = ({ message, issues }: Refusal): string =>
+  issues.length === 0
+    ? message
+    : `${message}: ${issues.map((issue) => `${issue.path.join('.') || 'frame'}: ${issue.message}`).join('; ')}`;
+
+/** Answers an upgrade as HTTP. */
+function reject(stream: Duplex, refusal: Refusal): void {
+  const body = JSON.stringify({ ok: false, error: describe(refusal) });
+  stream.on('error', () => stream.destroy());
+  stream.end(
+    [
+      `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,
+      'Connection: close',
+      'Content-Type: application/json; charset=utf-8',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      '',
+      body,
+    ].join('\r\n'),
+    () => stream.destroy(),
+  );
+}
