@@ -27,6 +27,10 @@ export function quote(value: string, length = QUOTED): string {
   return line.length <= length ? line : `${line.slice(0, length - 1).trimEnd()}…`;
 }
 
+/** Tools' names come from outside: `constructor` must not find what every object has. */
+const own = <Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined =>
+  Object.hasOwn(table, key) ? table[key] : undefined;
+
 const verbs: Readonly<Record<string, string>> = {
   calculate: 'work that out',
   current_time: 'look at the clock',
@@ -36,7 +40,7 @@ const verbs: Readonly<Record<string, string>> = {
   list_abilities: 'list my abilities',
   explain_setup: 'look up the setup',
 };
-const verb = (tool: string): string => verbs[tool] ?? `use ${tool}`;
+const verb = (tool: string): string => own(verbs, tool) ?? `use ${tool}`;
 
 /** The answer to a wish that a tool was asked for. */
 export function answerFrom(tool: string, args: unknown, outcome: ToolOutcome): string {
@@ -48,7 +52,7 @@ export function answerFrom(tool: string, args: unknown, outcome: ToolOutcome): s
     );
   }
   return (
-    phrases[tool]?.(object(outcome.result), object(args)) ??
+    own(phrases, tool)?.(object(outcome.result), object(args)) ??
     `${tool} answered: ${quote(text(outcome.result), 2_000)}`
   );
 }
@@ -109,7 +113,7 @@ const tastes: Readonly<Record<string, string>> = {
   dislikes: 'you dislike',
 };
 const fact = (key: string, value: string): string =>
-  Object.hasOwn(tastes, value) ? `${tastes[value]} ${key}` : `${key}: ${value}`;
+  own(tastes, value) === undefined ? `${key}: ${value}` : `${own(tastes, value)} ${key}`;
 
 function listed(lines: readonly string[]): string {
   const shown = lines.slice(0, LISTED).map((line) => `- ${line}`);
@@ -177,7 +181,7 @@ const offers: Readonly<Record<string, string>> = {
 };
 
 function abilities(tools: readonly ToolDescription[]): string {
-  const can = tools.flatMap(({ name }) => offers[name] ?? []);
+  const can = tools.flatMap(({ name }) => own(offers, name) ?? []);
   can.push('count', 'repeat after you');
   return `I can ${can.slice(0, -1).join(', ')} and ${can.at(-1)}.`;
 }

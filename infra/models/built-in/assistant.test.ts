@@ -376,7 +376,7 @@ describe('the built-in assistant', () => {
     );
     const toolRequest = fc.record({
       toolCallId: fc.string(),
-      tool: fc.constantFrom(...TOOLS.map((t) => t.name), 'other'),
+      tool: fc.constantFrom(...TOOLS.map((t) => t.name), 'constructor'),
       arguments: fc.jsonValue(),
     });
     const message = fc.oneof(
@@ -389,7 +389,7 @@ describe('the built-in assistant', () => {
       fc.record({
         role: fc.constant('tool' as const),
         toolCallId: fc.string(),
-        tool: fc.constantFrom(...TOOLS.map((t) => t.name), 'other'),
+        tool: fc.constantFrom(...TOOLS.map((t) => t.name), 'constructor'),
         result: fc.jsonValue(),
         isError: fc.boolean(),
       }),

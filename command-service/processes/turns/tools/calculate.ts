@@ -54,7 +54,13 @@ interface Token {
 
 const TOKEN =
   /\s*(?:((?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)|([a-z]+)|(\*\*|[-+*/^%()×÷−·]))/iy;
-const sameSign: Readonly<Record<string, string>> = { '×': '*', '·': '*', '÷': '/', '−': '-', '**': '^' };
+const sameSign: ReadonlyMap<string, string> = new Map([
+  ['×', '*'],
+  ['·', '*'],
+  ['÷', '/'],
+  ['−', '-'],
+  ['**', '^'],
+]);
 
 function tokensOf(expression: string): readonly Token[] {
   const tokens: Token[] = [];
@@ -71,7 +77,7 @@ function tokensOf(expression: string): readonly Token[] {
     const read = number ?? word ?? sign ?? '';
     tokens.push({
       kind: number !== undefined ? 'number' : word !== undefined ? 'word' : 'sign',
-      text: number !== undefined ? number.replaceAll(',', '') : (sameSign[read] ?? read.toLowerCase()),
+      text: number !== undefined ? number.replaceAll(',', '') : (sameSign.get(read) ?? read.toLowerCase()),
       at: start + whole.length - read.length + 1,
     });
   }
