@@ -23,6 +23,11 @@ const list = z.string().transform((text) =>
     .filter((part) => part !== ''),
 );
 
+/** A variable for which there is no adapter in this version. */
+const unset = optional(
+  z.string().refine(() => false, 'is not supported in this version: leave it unset for the embedded adapter'),
+);
+
 const environment = z.object({
   HOST: withDefault(z.string(), '127.0.0.1'),
   PORT: withDefault(whole(0, 65_535), '3080'),
@@ -60,6 +65,10 @@ const environment = z.object({
     'false',
   ),
   CORS_ORIGINS: withDefault(list, ''),
+  // Reserved, so that nobody believes that they do something.
+  EVENT_STORE_URL: unset,
+  KAFKA_BROKERS: unset,
+  MONGODB_URL: unset,
   ...modelsEnvironment.shape,
 });
 

@@ -1,0 +1,345 @@
+/** The composition root: reads the configuration, picks adapters, and starts the roles that were asked for. */
+import { randomUUID } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { loadEnvFile } from 'node:process';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ensureAdministrator } from './command-service/administrator.ts';
+import { createCommandBus } from './command-service/bus.ts';
+import { createChatCommands } from './command-service/chat.ts';
+import { chatCommandEndpoints } from './command-service/http/chat.ts';
+import { createIdempotencyRecords } from './command-service/http/idempotency.ts';
+import { identityCommandEndpoints } from './command-service/http/identity.ts';
+import { operatorCommandEndpoints } from './command-service/http/operators.ts';
+import { startTurnProcess, type TurnProcess } from './command-service/processes/turns/process.ts';
+import { createTools } from './command-service/processes/turns/tools/index.ts';
+import { type Config, readConfig } from './config.ts';
+import { type Position, START } from './contracts/envelope.ts';
+import { createAuthenticator } from './infra/auth/authenticator.ts';
+import { createSessionCookies } from './infra/auth/cookies.ts';
+import { openKeys } from './infra/auth/keys.ts';
+import { createLoginLimiter } from './infra/auth/login-limiter.ts';
+import { createPasswords } from './infra/auth/passwords.ts';
+import { createTokens } from './infra/auth/tokens.ts';
+import { createInProcessSignalBus } from './infra/bus/in-process.ts';
+import { openSqliteEventStore } from './infra/event-store/sqlite.ts';
+import { withCatalogue } from './infra/event-store/with-catalogue.ts';
+import { createHttpServer } from './infra/http/node-server.ts';
+import type { Endpoint } from './infra/http/port.ts';
+import { createHttpApp } from './infra/http/server.ts';
+import { createModels } from './infra/models/registry.ts';
+import { openSqliteReadModels } from './infra/read-models/sqlite.ts';
+import { createLogger } from './infra/telemetry/logger.ts';
+import { createMetrics } from './infra/telemetry/metrics.ts';
+import type { Logger } from './infra/telemetry/port.ts';
+import { activityRow } from './projections/activity.ts';
+import { createHistory } from './projections/history.ts';
+import { projections } from './projections/list.ts';
+import { startProjections } from './projections/runtime/runtime.ts';
+import { chatQueryEndpoints } from './query-service/http/chat.ts';
+import { identityQueryEndpoints } from './query-service/http/identity.ts';
+import { operatorQueryEndpoints } from './query-service/http/operators.ts';
+import { systemEndpoints } from './query-service/http/system.ts';
+import { createLive } from './query-service/live/live.ts';
+
+/** From SIGTERM to the end. */
+const SHUTDOWN_MS = 4_500;
+/** How long answers under way may take once the end has begun. */
+const DRAIN_MS = 1_500;
+const DAY_MS = 24 * 60 * 60 * 1_000;
+
+const { version } = JSON.parse(readFileSync(join(import.meta.dirname, 'package.json'), 'utf8')) as {
+  version: string;
+};
+
+/** For people; log lines go to standard error. */
+const say = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+
+async function main(): Promise<void> {
+  if (existsSync('.env')) loadEnvFile('.env');
+  const config = readConfig(process.env);
+  const logger = createLogger({ level: config.logLevel, destination: process.stderr });
+  process.on('unhandledRejection', (err) => logger.error({ err }, 'A rejection that nobody handled'));
+
+  const closing: (() => unknown)[] = [];
+  /** What was opened last is closed first. */
+  const onClose = (close: () => unknown): void => void closing.unshift(close);
+  let ready = false;
+  let ending = false;
+
+  async function end(reason: string, exitCode: number): Promise<void> {
+    if (ending) return;
+    ending = true;
+    ready = false;
+    logger.info({ reason }, 'Shutting down');
+    setTimeout(() => {
+      logger.error({}, 'Shutting down took too long: ending now');
+      process.exit(exitCode || 1);
+    }, SHUTDOWN_MS).unref();
+    for (const close of closing) {
+      try {
+        await close();
+      } catch (err) {
+        logger.error({ err }, 'Could not be closed');
+        exitCode ||= 1;
+      }
+    }
+    process.exitCode = exitCode;
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(signal, 0));
+
+  try {
+    await start(config, logger, onClose, () => ready);
+    ready = true;
+  } catch (error) {
+    if (ending) return;
+    process.stderr.write(`Odeon could not start: ${error instanceof Error ? error.message : error}\n`);
+    await end('start failed', 1);
+  }
+}
+
+async function start(
+  config: Config,
+  logger: Logger,
+  onClose: (close: () => unknown) => void,
+  isReady: () => boolean,
+): Promise<void> {
+  const { dataDir, roles } = config;
+  const metrics = createMetrics();
+
+  // ── what is kept ──────────────────────────────────────────────────────
+  const store = withCatalogue(await openSqliteEventStore({ directory: dataDir, onCommit: metrics.commit }));
+  onClose(() => store.close());
+  const keys = await openKeys({
+    directory: dataDir,
+    create: (await store.head()) === START,
+    tokenLifetimeMs: Math.max(config.accessTokenMinutes * 60_000, DAY_MS),
+  });
+  const readModels = await openSqliteReadModels({ file: join(dataDir, 'read-models.db') });
+  onClose(() => readModels.close());
+  const signals = createInProcessSignalBus({
+    onError: (err) => logger.error({ err }, 'A listener for signals failed'),
+  });
+  onClose(() => signals.close());
+
+  const runtime = await startProjections({
+    store,
+    readModels,
+    projections: roles.has('projections') ? projections : [],
+    onError: (err, trouble) => logger.error({ err, ...trouble }, 'A projection is in trouble'),
+  });
+  onClose(() => runtime.stop());
+  metrics.observeProjections(async () =>
+    (await runtime.status()).map(({ name, lag, failed, waiting }) => ({
+      projection: name,
+      lag,
+      setAside: failed + waiting,
+    })),
+  );
+
+  // ── who asks ──────────────────────────────────────────────────────────
+  const { accessTokenMinutes, refreshTokenDays } = config;
+  const tokens = createTokens({ keys, accessTokenMinutes, refreshTokenDays });
+  const passwords = createPasswords({ pepper: keys.secret('password pepper') });
+  const authenticator = createAuthenticator({ tokens, readModels });
+  const cookies = createSessionCookies({ tokens, secure: config.secureCookies });
+  const limiter = createLoginLimiter({
+    attempts: config.loginAttempts,
+    windowMinutes: config.loginWindowMinutes,
+  });
+
+  // ── what is done ──────────────────────────────────────────────────────
+  const bus = createCommandBus({
+    store,
+    snapshots: readModels.snapshots,
+    onSnapshotError: (err) => logger.warn({ err }, 'A snapshot could not be used'),
+  });
+  const commands = createChatCommands(bus, signals);
+  const models = createModels(config.models);
+  const settle = {
+    position: () => runtime.position(),
+    waitFor: (position: Position, timeoutMs: number) => runtime.waitFor(position, timeoutMs),
+    timeoutMs: config.readYourWritesMs,
+  };
+  const live = await createLive({
+    store,
+    bus: signals,
+    readModels,
+    commands,
+    authenticator,
+    logger,
+    metrics,
+    activityRow,
+  });
+  onClose(() => live.close());
+
+  const endpoints: Endpoint[] = systemEndpoints({
+    status: () => (isReady() ? 'healthy' : 'starting'),
+    version,
+    metrics,
+  });
+  if (roles.has('command')) {
+    const { answerTimeoutMs } = config;
+    const feeds = live.turnFeeds;
+    endpoints.push(
+      ...chatCommandEndpoints({
+        bus,
+        commands,
+        readModels,
+        feeds,
+        answerTimeoutMs,
+        defaultModel: 'assistant',
+      }),
+      ...identityCommandEndpoints({
+        bus,
+        readModels,
+        authenticator,
+        passwords,
+        tokens,
+        signingKeys: keys,
+        limiter,
+        cookies,
+      }),
+      ...operatorCommandEndpoints({ bus, projections: runtime }),
+    );
+  }
+  if (roles.has('query')) {
+    endpoints.push(
+      ...chatQueryEndpoints({
+        readModels,
+        store,
+        history: createHistory(store),
+        defaultModel: 'assistant',
+        dataDir,
+      }),
+      ...identityQueryEndpoints({ readModels, signingKeys: keys }),
+      ...operatorQueryEndpoints({ store, projections: runtime }),
+      ...live.endpoints,
+    );
+  }
+
+  // ── the way in ────────────────────────────────────────────────────────
+  const app = createHttpApp({
+    endpoints,
+    authenticator,
+    settle,
+    idempotency: createIdempotencyRecords(bus),
+    fingerprintSecret: keys.secret('fingerprints of requests').toString('base64url'),
+    logger,
+    metrics,
+    corsOrigins: config.corsOrigins,
+  });
+  const server = createHttpServer(app);
+  if (roles.has('query')) live.attachWebSockets(server);
+  const url = await listen(server, config);
+  onClose(() => closeServer(server));
+
+  await caughtUp(await store.head());
+  let announced: { email: string; password: string } | null = null;
+  const administrator = roles.has('command')
+    ? await ensureAdministrator({
+        bus,
+        store,
+        passwords,
+        tokens,
+        email: config.adminEmail,
+        password: config.adminPassword,
+        announce: (made) => {
+          announced = made;
+          // Said before it is recorded: a crash in between makes and says the same one again.
+          say(
+            `\nE-mail    ${made.email}\nPassword  ${made.password}\n(made now and shown only once: keep it)`,
+          );
+        },
+      })
+    : { email: config.adminEmail };
+  await caughtUp(await store.head());
+
+  let turns: TurnProcess | null = null;
+  if (roles.has('processes')) {
+    turns = await startTurnProcess({
+      bus,
+      store,
+      readModels,
+      signals,
+      models,
+      tools: createTools(models),
+      metrics,
+      worker: `worker-${randomUUID()}`,
+      // The log belongs to this process alone: whoever held a turn before has ended.
+      isAlive: () => false,
+      concurrency: config.turnConcurrency,
+      now: () => new Date(),
+      settled: async () => void (await runtime.waitFor(await store.head(), config.readYourWritesMs)),
+      reached: async (position, signal) => {
+        while (!(signal.aborted || (await runtime.waitFor(position, 1_000))));
+      },
+      onError: (err, context) => logger.error({ err, ...context }, 'A turn met an unexpected error'),
+    });
+    // Before the streams and the server, so that clients see the last of their answers.
+    onClose(() => turns?.stop());
+  }
+
+  logger.info({ url, roles: [...roles], dataDir, version }, 'Ready');
+  say(welcome(url, administrator.email, announced));
+
+  /** Waits for the read models, however long they take, and says how far they are. */
+  async function caughtUp(position: Position): Promise<void> {
+    if (!roles.has('projections')) return;
+    while (!(await runtime.waitFor(position, 2_000))) {
+      const behind = (await runtime.status()).filter((projection) => projection.lag > 0);
+      const list = behind.map(({ name, lag }) => `${name} (${lag} events to go)`).join(', ');
+      say(`Catching up: ${list || 'almost there'}`);
+    }
+  }
+}
+
+async function listen(server: Server, { host, port }: Config): Promise<string> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why =
+        error.code === 'EADDRINUSE'
+          ? `port ${port} of ${host} is in use: stop what uses it, or set PORT to another (0 picks a free one)`
+          : `cannot listen on ${host}:${port}: ${error.message}`;
+      reject(new Error(why));
+    });
+    server.listen(port, host, resolve);
+  });
+  const { address, family, port: bound } = server.address() as AddressInfo;
+  const name = address === '0.0.0.0' || address === '::' ? '127.0.0.1' : address;
+  return `http://${family === 'IPv6' && name === address ? `[${name}]` : name}:${bound}`;
+}
+
+/** Takes no more requests, lets those under way finish, and then ends what is still open. */
+async function closeServer(server: Server): Promise<void> {
+  const closed = new Promise((resolve) => server.close(resolve));
+  server.closeIdleConnections();
+  await Promise.race([closed, delay(DRAIN_MS, null, { ref: false })]);
+  server.closeAllConnections();
+  await closed;
+}
+
+/** What a first-time user copies and pastes. */
+function welcome(url: string, email: string, made: { email: string; password: string } | null): string {
+  const password = made?.password ?? (process.env.ADMIN_PASSWORD ? '$ADMIN_PASSWORD' : 'YOUR-PASSWORD');
+  const json = `-H 'Content-Type: application/json'`;
+  const token = `-H "Authorization: Bearer $TOKEN"`;
+  return `
+Odeon is ready at ${url}
+
+Log in:
+  TOKEN=$(curl -s ${url}/api/auth/login ${json} -d "{\\"email\\":\\"${email}\\",\\"password\\":\\"${password}\\"}" | sed 's/.*"accessToken":"\\([^"]*\\)".*/\\1/')
+
+Send a message:
+  SESSION=$(curl -s ${url}/api/chat/sessions ${token} ${json} -d '{}' | sed 's/.*"id":"\\([^"]*\\)".*/\\1/'); curl -N ${url}/api/chat/sessions/$SESSION/send ${token} ${json} -d '{"message":"What is 12.5% of 80?"}'
+
+Watch what happens (in a second terminal, with the same TOKEN):
+  curl -N ${url}/api/activity/stream ${token}
+`;
+}
+
+await main();
