@@ -102,7 +102,7 @@ export const toShownApiKey = (key: ApiKeyDocument): z.infer<typeof shownApiKey> 
 /** Any text: whether there is such an account is not to be told from the answer. */
 const account = z.string().max(254, 'an e-mail address has at most 254 characters').transform(normaliseEmail);
 const presentedPassword = z.string().max(256, 'a password has at most 256 characters');
-const presentedToken = z.string().max(512, 'this is not a refresh token');
+const presentedToken = z.string().max(4_096, 'this is not a token');
 const ok = <Data extends z.ZodType>(data: Data) => z.object({ ok: z.literal(true), data });
 const byId = z.object({ id: z.string().max(64) });
 const limit = z.coerce.number().int().min(1).max(1_000).default(100);

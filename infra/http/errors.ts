@@ -1,5 +1,5 @@
 /** What became of a request that failed, and how each surface says it. */
-import { type Issue, Refusal, refusals } from '../../contracts/errors.ts';
+import { type Issue, type RateLimit, Refusal, refusals } from '../../contracts/errors.ts';
 import type { RouteSurface } from '../../contracts/http/route.ts';
 import { StoreUnavailable } from '../event-store/port.ts';
 import type { JsonAnswer } from './port.ts';
@@ -14,6 +14,7 @@ export interface Failure {
   readonly message: string;
   readonly issues: readonly Issue[];
   readonly retryAfterSeconds: number | undefined;
+  readonly rateLimit?: RateLimit | undefined;
   /** A bug: to be logged with its stack, and told to the client only by its correlation id. */
   readonly internal: boolean;
 }
@@ -25,6 +26,7 @@ export function failureOf(error: unknown): Failure {
       message: error.message,
       issues: error.issues,
       retryAfterSeconds: error.retryAfterSeconds,
+      rateLimit: error.rateLimit,
       internal: false,
     };
   }
@@ -78,6 +80,7 @@ export function renderFailure(surface: RouteSurface, failure: Failure, correlati
       ...(failure.retryAfterSeconds === undefined
         ? {}
         : { 'Retry-After': String(Math.ceil(failure.retryAfterSeconds)) }),
+      ...rateLimitHeaders(failure),
       ...(failure.status === refusals.UNAUTHORIZED ? { 'WWW-Authenticate': 'Bearer' } : {}),
     },
   };
@@ -85,3 +88,14 @@ export function renderFailure(surface: RouteSurface, failure: Failure, correlati
 
 const shortenPart = (part: string | number): string | number =>
   typeof part === 'string' ? shorten(part) : part;
+
+/** As the IETF draft had them until version 6, which Luna's clients read: the reset is in seconds from now. */
+function rateLimitHeaders({ rateLimit, retryAfterSeconds = 0 }: Failure): Record<string, string> {
+  if (rateLimit === undefined) return {};
+  return {
+    'RateLimit-Policy': `${rateLimit.limit};w=${rateLimit.windowSeconds}`,
+    'RateLimit-Limit': String(rateLimit.limit),
+    'RateLimit-Remaining': '0',
+    'RateLimit-Reset': String(Math.ceil(retryAfterSeconds)),
+  };
+}
