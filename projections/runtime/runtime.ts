@@ -114,12 +114,11 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
     to: Position,
   ): Promise<void> {
     if (feeds.length === 0) return;
-    const batches = await persistently(feeds, async () => {
-      const prepared: Prepared[] = [];
-      for (const feed of feeds) prepared.push(await feed.prepare(events, to));
-      await readModels.write(prepared.map(({ batch }) => batch));
-      return prepared;
-    });
+    const batches = await persistently(feeds, () =>
+      Promise.all(feeds.map((feed) => feed.prepare(events, to))),
+    );
+    // The same batches again after a failure: it may not be known what became of the first try.
+    await persistently(feeds, () => readModels.write(batches.map(({ batch }) => batch)));
     for (const [at, feed] of feeds.entries()) committed(feed, batches[at]!);
   }
 
