@@ -2,9 +2,10 @@
  * What is known about models without asking their providers: context windows, list prices, and the models to use
  * where the configuration names none. A model that is not listed still works; its price is then unknown.
  *
- * Read in November 2026. Sources: platform.claude.com/docs (models, pricing), developers.openai.com/api/docs
- * (models, pricing), docs.z.ai (pricing). Standard tier, short prompts, no batch; writing to Anthropic's cache is
- * charged higher than the input price used here, and Odeon does not ask for it.
+ * As of November 2026. Sources: Anthropic's model pages (platform.claude.com/docs/models); OpenAI's and z.ai's
+ * price lists as quoted in cost tables of that year (adk-model, openai-cost, opencode.ai/data). Standard tier, short
+ * prompts, no batch; writing to Anthropic's cache costs more than its input price, but Odeon does not ask for it.
+ * A window is what a prompt may fill at these prices, which for some models is less than their largest.
  */
 import type { ModelRoute } from '../../contracts/events/conversation.ts';
 import type { Price } from './port.ts';
@@ -43,12 +44,12 @@ export const knownModels: readonly KnownModel[] = [
   row('anthropic', 'claude-haiku-4-5', 200_000, usd(1, 0.1, 5)),
   row('anthropic', 'claude-opus-4-1', 200_000, usd(15, 1.5, 75)),
 
-  row('openai', 'gpt-5.4', 400_000, usd(2.5, 0.25, 15)),
-  row('openai', 'gpt-5.4-mini', 400_000, usd(0.75, 0.075, 4.5)),
-  row('openai', 'gpt-5.1', 400_000, usd(1.25, 0.125, 10)),
-  row('openai', 'gpt-5', 400_000, usd(1.25, 0.125, 10)),
-  row('openai', 'gpt-5-mini', 400_000, usd(0.25, 0.025, 2)),
-  row('openai', 'gpt-5-nano', 400_000, usd(0.05, 0.005, 0.4)),
+  row('openai', 'gpt-5.4', 272_000, usd(2.5, 0.25, 15)),
+  row('openai', 'gpt-5.4-mini', 272_000, usd(0.75, 0.075, 4.5)),
+  row('openai', 'gpt-5.1', 272_000, usd(1.25, 0.125, 10)),
+  row('openai', 'gpt-5', 272_000, usd(1.25, 0.125, 10)),
+  row('openai', 'gpt-5-mini', 272_000, usd(0.25, 0.025, 2)),
+  row('openai', 'gpt-5-nano', 272_000, usd(0.05, 0.005, 0.4)),
   row('openai', 'gpt-4.1', 1_047_576, usd(2, 0.5, 8)),
   row('openai', 'gpt-4.1-mini', 1_047_576, usd(0.4, 0.1, 1.6)),
   row('openai', 'gpt-4.1-nano', 1_047_576, usd(0.1, 0.025, 0.4)),

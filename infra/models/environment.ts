@@ -20,7 +20,8 @@ export interface ModelsConfig {
   readonly order: { readonly [Route in ModelRoute]?: readonly string[] | undefined };
   readonly firstPartTimeoutMs: number;
   readonly pauseTimeoutMs: number;
-  readonly builtInDelayMs: number;
+  /** The built-in assistant's pause after each word; undefined: its own default. */
+  readonly builtInDelayMs: number | undefined;
   /** By `provider/model` or model name; these win over the catalogue. */
   readonly prices: Readonly<Record<string, Price>>;
   /** Tokens, by `provider/model` or model name; these win over the catalogue. */
@@ -103,7 +104,7 @@ export function modelsConfigFrom(env: ModelsEnvironment): ModelsConfig {
     order: { nano: env.MODELS_NANO, pro: env.MODELS_PRO, tools: env.MODELS_TOOLS },
     firstPartTimeoutMs: env.MODEL_FIRST_TOKEN_TIMEOUT_MS ?? 30_000,
     pauseTimeoutMs: env.MODEL_PAUSE_TIMEOUT_MS ?? 60_000,
-    builtInDelayMs: env.BUILTIN_DELAY_MS ?? 8,
+    builtInDelayMs: env.BUILTIN_DELAY_MS,
     prices: env.MODEL_PRICES ?? {},
     contextWindows: env.MODEL_CONTEXT_WINDOWS ?? {},
   };

@@ -59,7 +59,12 @@ export interface ChatModel {
   stream(prompt: Prompt, options: { readonly signal: AbortSignal }): AsyncIterable<ModelPart>;
 }
 
-/** A call that failed. `retryable`: another provider may do better (connection, time-out, 429, 5xx). */
+/**
+ * A call that failed. `retryable`: the same call may succeed later (no connection, time-out, 408, 409, 425, 429,
+ * 5xx, a stream that broke). Otherwise this model will go on refusing it (bad key, unknown model, a prompt it
+ * does not take), which says nothing about other models: before the first token the next candidate is tried
+ * either way.
+ */
 export class ModelError extends Error {
   readonly retryable: boolean;
   constructor(message: string, options: { retryable: boolean; cause?: unknown }) {

@@ -62,6 +62,12 @@ describe('the choice of models', () => {
       ['openai/other', 'openai/qwen3', 'builtin/assistant'],
     ],
     [
+      'an own server whose model looks like provider/model',
+      { ...own, OPENAI_MODEL: 'zai/glm-air' },
+      'zai/glm-air',
+      ['openai/zai/glm-air', 'builtin/assistant'],
+    ],
+    [
       'an own server whose model is not named',
       { OPENAI_BASE_URL: 'http://127.0.0.1:8080' },
       null,

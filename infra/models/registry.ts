@@ -48,15 +48,6 @@ export function createModels(config: ModelsConfig): Models {
     if (settings !== undefined) providers.set(name, sdkProvider(name, settings, config));
   }
 
-  const opened = new Map<string, ChatModel>();
-  const modelFor = ({ provider, model }: Reference): ChatModel => {
-    const name = `${provider}/${model}`;
-    const chatModel = opened.get(name) ?? providers.get(provider)!.open(model);
-    // Requests may name any model: only those that are listed are kept.
-    if (listed.has(name)) opened.set(name, chatModel);
-    return chatModel;
-  };
-
   const order = (route: ModelRoute): readonly Reference[] => {
     const names = config.order[route];
     if (names !== undefined) return names.map((name) => listedReference(name, route, providers));
@@ -79,8 +70,20 @@ export function createModels(config: ModelsConfig): Models {
     references.map((reference) => [`${reference.provider}/${reference.model}`, reference]),
   );
 
+  // Requests may name any model of a provider: only those that are listed are kept.
+  const opened = new Map<string, ChatModel>();
+  const modelFor = ({ provider, model }: Reference): ChatModel => {
+    const name = `${provider}/${model}`;
+    const chatModel = opened.get(name) ?? providers.get(provider)!.open(model);
+    if (listed.has(name)) opened.set(name, chatModel);
+    return chatModel;
+  };
+
   /** The model that a request names; null when no configured provider serves it. */
   const named = (requested: string): Reference | null => {
+    // First, because servers' own names may hold a slash: `openai/gpt-oss-20b` of a server of one's own.
+    const own = references.find((reference) => reference.model === requested);
+    if (own !== undefined) return own;
     const slash = requested.indexOf('/');
     const provider = providerNames.find((name) => name === requested.slice(0, Math.max(slash, 0)));
     const model = requested.slice(slash + 1);
@@ -88,8 +91,6 @@ export function createModels(config: ModelsConfig): Models {
       const served = provider === 'builtin' ? listed.has(requested) : providers.has(provider);
       return served ? { provider, model } : null;
     }
-    const own = references.find((reference) => reference.model === requested);
-    if (own !== undefined) return own;
     const guess = providerOfName(requested);
     if (guess === undefined || !providers.has(guess) || ownServer(guess, config)) return null;
     return { provider: guess, model: requested };

@@ -12,7 +12,7 @@ import { understand, type Wish } from './understanding.ts';
 
 export interface BuiltInOptions {
   /** The pause after each piece (about a word); 0: none. */
-  readonly delayMs?: number;
+  readonly delayMs?: number | undefined;
 }
 
 const DEFAULT_DELAY_MS = 8;
