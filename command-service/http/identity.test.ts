@@ -502,6 +502,7 @@ describe('identity over HTTP', () => {
     it('lose everything at once when they are disabled, and get only logins back', async () => {
       const { id, login } = await newUser();
       const { accessToken, refreshToken } = (await login()).body;
+      const idle = (await login()).body.accessToken;
       const key = await odeon.call(
         'POST',
         '/api/api-keys',
@@ -515,7 +516,7 @@ describe('identity over HTTP', () => {
       expect((await odeon.call('POST', '/api/auth/refresh', { refreshToken })).status).to.equal(401);
       expect((await login()).body).to.deep.equal({ error: 'Invalid credentials' });
       expect((await patch(id, { disabled: false })).body).to.include({ disabled: false });
-      expect((await me({ token: accessToken })).status).to.equal(401);
+      for (const token of [accessToken, idle]) expect((await me({ token })).status).to.equal(401);
       expect((await me({ key: key.body.key })).status).to.equal(200);
       expect((await login()).status).to.equal(200);
     });
