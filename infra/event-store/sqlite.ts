@@ -37,15 +37,21 @@ export async function openSqliteEventStore(options: SqliteEventStoreOptions): Pr
     let reader: Reader | undefined;
     const { queue, head } = await startWriteQueue({
       directory,
-      committed: (event, bytes) => tail!.push(event, bytes),
-      commit: (commit) => {
+      onEvent: (event, bytes) => tail!.push(event, bytes),
+      onCommit: (commit) => {
         tail!.wake();
         onCommit?.(commit);
       },
+      onFailure: (failure) => tail?.fail(failure),
       read: (position, count) => readRange(reader!, position - 1, position - 1 + count),
     });
     tail = createTail(head);
-    reader = openReader(directory);
+    try {
+      reader = openReader(directory);
+    } catch (error) {
+      await queue.close(() => {});
+      throw error;
+    }
     return eventStore(queue, reader, tail, unlock);
   } catch (error) {
     await unlock();
@@ -54,7 +60,6 @@ export async function openSqliteEventStore(options: SqliteEventStoreOptions): Pr
 }
 
 function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () => Promise<void>): EventStore {
-  const closing = new AbortController();
   let closed: Promise<void> | undefined;
 
   /** Reads are refused once the store is closed, and bounded by what this thread knows to be committed. */
@@ -72,13 +77,12 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
     let last = direction === 'forwards' ? Number.MAX_SAFE_INTEGER : (from ?? Number.MAX_SAFE_INTEGER);
     let left = limit;
     while (left > 0) {
-      const events = reader.stream(stream, first, last, direction, upTo, left);
-      const end = events.at(-1);
-      if (end === undefined) return;
-      yield events;
+      const { events, full } = reader.stream(stream, first, last, direction, upTo, left);
+      if (events.length > 0) yield events;
+      if (!full) return;
       left -= events.length;
-      if (direction === 'forwards') first = end.revision + 1;
-      else last = end.revision - 1;
+      if (direction === 'forwards') first = events.at(-1)!.revision + 1;
+      else last = events.at(-1)!.revision - 1;
       await othersRan();
       currentHead();
     }
@@ -105,27 +109,32 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
   }
 
   async function* subscribe(options: SubscribeOptions): AsyncGenerator<EventPage> {
-    const { filter } = options;
-    const signal = AbortSignal.any([options.signal, closing.signal]);
+    const { filter, signal } = options;
     const walk = reader.walk(filter, 'forwards');
+    const waiter = tail.waiter();
     let position = numberOf(options.after);
-    while (!signal.aborted) {
-      if (position >= tail.head) {
-        await tail.wait(signal);
-        continue;
+    signal.addEventListener('abort', waiter.wake);
+    try {
+      while (!signal.aborted && closed === undefined) {
+        if (position >= tail.head) {
+          await waiter.wait();
+          continue;
+        }
+        const recent = tail.after(position, PAGE_EVENTS);
+        let events: readonly EventEnvelope[];
+        if (recent === null) {
+          const page = walk.next(position, tail.head, PAGE_EVENTS);
+          events = page.events;
+          position = page.after;
+        } else {
+          events = filter === undefined ? recent : recent.filter((event) => passes(event, filter));
+          position += recent.length;
+        }
+        yield { events, position: String(position), caughtUp: position >= tail.head };
+        if (recent === null) await othersRan();
       }
-      const recent = tail.after(position, PAGE_EVENTS);
-      let events: readonly EventEnvelope[];
-      if (recent === null) {
-        const page = walk.next(position, tail.head, PAGE_EVENTS);
-        events = page.events;
-        position = page.after;
-      } else {
-        events = filter === undefined ? recent : recent.filter((event) => passes(event, filter));
-        position += recent.length;
-      }
-      yield { events, position: String(position), caughtUp: position >= tail.head };
-      if (recent === null) await othersRan();
+    } finally {
+      signal.removeEventListener('abort', waiter.wake);
     }
   }
 
@@ -171,10 +180,10 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
     },
     close() {
       closed ??= (async () => {
-        closing.abort();
         await queue.close(() => reader.close());
         await unlock();
       })();
+      tail.wake();
       return closed;
     },
   };

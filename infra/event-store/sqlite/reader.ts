@@ -33,7 +33,10 @@ export interface Walk {
 
 export interface Reader {
   walk(filter: EventFilter | undefined, direction: Direction): Walk;
-  /** One page of a stream: events of revisions from..to (both included) at or before the position `upTo`. */
+  /**
+   * One page of a stream: events of revisions from..to (both included) at or before the position `upTo`.
+   * `full` when there may be more.
+   */
   stream(
     stream: string,
     from: number,
@@ -41,9 +44,7 @@ export interface Reader {
     direction: Direction,
     upTo: number,
     limit: number,
-  ): EventEnvelope[];
-  /** The revision of the stream's last event, -1 when there is none. */
-  lastRevision(stream: string): number;
+  ): { readonly events: readonly EventEnvelope[]; readonly full: boolean };
   /** Counts the events of (after, upTo] that pass, in steps; the caller lets others run between them. */
   counting(filter: EventFilter, after: number, upTo: number): Iterable<number>;
   /** The last position in 0..head whose event is not later than `timeMs`. */
@@ -160,9 +161,8 @@ export function openReader(directory: string): Reader {
         WHERE stream = ? AND revision >= ? AND revision <= ? AND position <= ?
         ORDER BY revision ${direction === 'forwards' ? 'ASC' : 'DESC'} LIMIT ?`;
       const most = Math.min(limit, PAGE_EVENTS);
-      return take(prepare(sql), [stream, from, to, upTo, most], most).events;
+      return take(prepare(sql), [stream, from, to, upTo, most], most);
     },
-    lastRevision,
     *counting(filter, after, upTo) {
       let window = FIRST_WINDOW;
       const plan = indexFor(filter) === undefined ? 'scan' : 'index';

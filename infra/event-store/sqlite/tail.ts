@@ -14,10 +14,12 @@ export interface Tail {
   push(event: EventEnvelope, bytes: number): void;
   /** Wakes everybody who waits. */
   wake(): void;
+  /** Nothing will come any more: whoever waits, now or later, is rejected. */
+  fail(failure: Error): void;
   /** The events in (after, after + limit]; null when the oldest of them is no longer held. */
   after(after: number, limit: number): readonly EventEnvelope[] | null;
-  /** Resolves when `wake` is called or the signal aborts. */
-  wait(signal: AbortSignal): Promise<void>;
+  /** A place to wait: `wait` resolves at the next `wake` of the tail or of the waiter itself. */
+  waiter(): { wait(): Promise<void>; wake(): void };
 }
 
 export function createTail(initialHead: number): Tail {
@@ -28,6 +30,7 @@ export function createTail(initialHead: number): Tail {
   let dropped = initialHead;
   let bytesHeld = 0;
   const waiting = new Set<() => void>();
+  let failure: Error | undefined;
 
   function dropOldest(): void {
     dropped += 1;
@@ -36,7 +39,16 @@ export function createTail(initialHead: number): Tail {
     events[slot] = undefined;
   }
 
+  function wake(): void {
+    for (const wakeOne of waiting) wakeOne();
+  }
+
   return {
+    wake,
+    fail(reason) {
+      failure = reason;
+      wake();
+    },
     get head() {
       return head;
     },
@@ -48,11 +60,6 @@ export function createTail(initialHead: number): Tail {
       bytesHeld += bytes;
       while (bytesHeld > MAX_BYTES) dropOldest();
     },
-    wake() {
-      const woken = [...waiting];
-      waiting.clear();
-      for (const resolve of woken) resolve();
-    },
     after(after, limit) {
       if (after < dropped) return null;
       const page: EventEnvelope[] = [];
@@ -61,17 +68,24 @@ export function createTail(initialHead: number): Tail {
         page.push(events[position % MAX_EVENTS]!);
       return page;
     },
-    wait(signal) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      if (signal.aborted) return Promise.resolve();
-      const done = () => {
-        waiting.delete(done);
-        signal.removeEventListener('abort', done);
+    waiter() {
+      let resolve = () => {};
+      const wakeOne = () => {
+        waiting.delete(wakeOne);
         resolve();
       };
-      waiting.add(done);
-      signal.addEventListener('abort', done, { once: true });
-      return promise;
+      return {
+        wake: wakeOne,
+        async wait() {
+          if (failure === undefined) {
+            const { promise, resolve: woken } = Promise.withResolvers<void>();
+            resolve = woken;
+            waiting.add(wakeOne);
+            await promise;
+          }
+          if (failure !== undefined) throw failure;
+        },
+      };
     },
   };
 }

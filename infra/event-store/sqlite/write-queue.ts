@@ -40,9 +40,11 @@ export interface WriteQueue {
 export interface WriteQueueOptions {
   readonly directory: string;
   /** Told of each event as soon as it is committed, in the log's order, with about the bytes it weighs. */
-  readonly committed: (event: EventEnvelope, bytes: number) => void;
+  readonly onEvent: (event: EventEnvelope, bytes: number) => void;
   /** Told after the events of one transaction. */
-  readonly commit: (commit: Commit) => void;
+  readonly onCommit: (commit: Commit) => void;
+  /** Told when the writer is gone: nothing will be committed any more. */
+  readonly onFailure: (failure: StoreUnavailable) => void;
   /** Reads `count` events from a position on: what a repeated append is answered with. */
   readonly read: (position: number, count: number) => readonly EventEnvelope[];
 }
@@ -74,24 +76,26 @@ export async function startWriteQueue(
   let gathered: Pending[] = [];
   const sent: Pending[] = [];
   let unavailable: StoreUnavailable | undefined;
-  let ending = false;
+  let phase: 'open' | 'ending' | 'failed' = 'open';
   const ready = Promise.withResolvers<number>();
   const ended = Promise.withResolvers<void>();
   const drained = Promise.withResolvers<void>();
 
-  function stop(reason: StoreUnavailable): void {
-    unavailable ??= reason;
+  function fail(reason: StoreUnavailable): void {
+    if (phase === 'failed') return;
+    phase = 'failed';
+    unavailable = reason;
     ready.reject(reason);
     for (const { reject } of [...sent.splice(0), ...gathered.splice(0)]) reject(reason);
     drained.resolve();
+    options.onFailure(reason);
   }
 
   worker.on('error', (error) =>
-    stop(new StoreUnavailable(`the event store's writer failed: ${error.message}`, { cause: error })),
+    fail(new StoreUnavailable(`the event store's writer failed: ${error.message}`, { cause: error })),
   );
   worker.on('exit', (code) => {
-    if (!ending)
-      stop(new StoreUnavailable(`the event store's writer ended unexpectedly (exit code ${code})`));
+    if (phase === 'open') fail(new StoreUnavailable(`the event store's writer ended (exit code ${code})`));
     port.close();
     ended.resolve();
   });
@@ -120,7 +124,7 @@ export async function startWriteQueue(
         event.position = String(outcome.position + n);
         event.time = time;
         const values = pending.values[n]!;
-        options.committed(event, values[5].length + values[6].length);
+        options.onEvent(event, values[5].length + values[6].length);
       }
       appends += 1;
       events += pending.events.length;
@@ -133,7 +137,7 @@ export async function startWriteQueue(
         pending.reject(error);
       }
     }
-    if (appends > 0) options.commit({ appends, events, durationMs });
+    if (appends > 0) options.onCommit({ appends, events, durationMs });
   }
 
   /** @throws what the append is to be rejected with. */
@@ -190,8 +194,8 @@ export async function startWriteQueue(
       unavailable ??= new StoreUnavailable('the event store is closed');
       if (sent.length > 0) await drained.promise;
       beforeWriterEnds();
-      ending = true;
-      port.postMessage('close' satisfies WriterRequest);
+      phase = 'ending';
+      port.postMessage([] satisfies WriterRequest);
       wakeWriter();
       await ended.promise;
     },

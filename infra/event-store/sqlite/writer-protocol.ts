@@ -10,8 +10,8 @@ export type AppendRequest = readonly [
   events: readonly EventValues[],
 ];
 
-/** Appends in the order they were asked for, or the word to finish and end. */
-export type WriterRequest = readonly AppendRequest[] | 'close';
+/** Appends in the order they were asked for. An empty batch, sent when all others are answered, ends the writer. */
+export type WriterRequest = readonly AppendRequest[];
 
 /** What became of one append. */
 export type Outcome =

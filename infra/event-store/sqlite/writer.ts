@@ -19,7 +19,7 @@ import type {
 const MAX_GROUP_EVENTS = 2_000;
 const MAX_CACHED_STREAMS = 10_000;
 /** How long to look for the next request before going to sleep: about what waking from sleep costs. */
-const SPIN_MS = 0.05;
+const SPIN_MS = 0.1;
 
 const { directory, port, wakeups } = workerData as WriterData;
 const database = openForWriting(directory);
@@ -113,40 +113,34 @@ function earlierAppend(stream: string, events: readonly EventValues[]): Outcome 
   return same ? { kind: 'replayed', position } : { kind: 'id conflict', id: events[taken]![0] };
 }
 
-function commitGroup(first: readonly AppendRequest[]): 'go on' | 'close' {
+/** Puts `first` and what came meanwhile into one transaction, and answers all of it. */
+function commitGroup(first: WriterRequest): void {
   const began = performance.now();
   const outcomes: Outcome[] = [];
-  let appends = 0;
-  let closing = false;
-  let reply: WriterReply;
+  let appends = first.length;
   try {
     begin.run();
     lastTimeMs = Math.max(lastTimeMs, Date.now());
     const time = new Date(lastTimeMs).toISOString();
     let events = 0;
-    let batch: WriterRequest | undefined = first;
-    while (batch !== undefined) {
-      if (batch === 'close') {
-        closing = true;
-        break;
-      }
-      appends += batch.length;
+    for (let batch: WriterRequest | undefined = first; batch !== undefined; ) {
       for (const request of batch) {
         events += request[2].length;
         outcomes.push(append(request, time));
       }
       batch = events < MAX_GROUP_EVENTS ? nextRequest() : undefined;
+      appends += batch?.length ?? 0;
     }
     commit.run();
-    reply = { kind: 'committed', outcomes, time, durationMs: performance.now() - began };
+    answer({ kind: 'committed', outcomes, time, durationMs: performance.now() - began });
   } catch (error) {
     if (database.inTransaction) database.exec('ROLLBACK');
     resume();
-    reply = { kind: 'failed', appends, reason: error instanceof Error ? error.message : String(error) };
+    answer({ kind: 'failed', appends, reason: error instanceof Error ? error.message : String(error) });
   }
-  port.postMessage(reply);
-  return closing ? 'close' : 'go on';
 }
+
+const answer = (reply: WriterReply): void => port.postMessage(reply);
 
 const nextRequest = (): WriterRequest | undefined =>
   (receiveMessageOnPort(port) as { message: WriterRequest } | undefined)?.message;
@@ -163,14 +157,14 @@ function sleep(seen: number): void {
 }
 
 resume();
-port.postMessage({ kind: 'ready', head: lastPosition } satisfies WriterReply);
+answer({ kind: 'ready', head: lastPosition });
 for (;;) {
   const seen = Atomics.load(wakeups, 0);
   const request = nextRequest();
-  if (request === 'close') break;
   if (request === undefined) sleep(seen);
-  else if (commitGroup(request) === 'close') break;
+  else if (request.length > 0) commitGroup(request);
+  else break;
 }
-database.pragma('wal_checkpoint(TRUNCATE)');
+// The last connection to close: SQLite moves the write-ahead log into the file and removes it.
 database.close();
 port.close();
