@@ -11,7 +11,7 @@
 import type { Server, ServerResponse } from 'node:http';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import type { ChatCommands } from '../../contracts/commands/conversation.ts';
-import { isAfter } from '../../contracts/envelope.ts';
+import { isAfter, type Position } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
 import * as routes from '../../contracts/http/live.ts';
@@ -78,6 +78,8 @@ export interface LiveDependencies {
 export interface Live {
   readonly turnFeeds: TurnFeeds;
   readonly endpoints: readonly Endpoint[];
+  /** Every event up to here has been given to the live readers. */
+  position(): Position;
   /** Serves ZERG's WebSocket on the server's upgrades; refuses other paths when nobody else listens for them. */
   attachWebSockets(server: Server): void;
   stats(): HubStats & { readonly webSockets: number };
@@ -269,6 +271,7 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
         hub.turnEnded({ stream: `conversation-${conversationId}`, turnId, after }, signal),
     },
     endpoints,
+    position: hub.position,
     attachWebSockets: webSockets.attach,
     stats: () => ({ ...hub.stats(), webSockets: webSockets.size() }),
     async close() {

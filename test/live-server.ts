@@ -1,0 +1,253 @@
+/** A server with the live feeds and nothing else, on a log of its own; its answers are scripted. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Caller } from '../contracts/caller.ts';
+import type { Issuer } from '../contracts/commands/conversation.ts';
+import type { EventEnvelope } from '../contracts/envelope.ts';
+import { Refusal, refuse } from '../contracts/errors.ts';
+import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
+import type { Role } from '../contracts/events/identity.ts';
+import { rolePermissions } from '../contracts/http/route.ts';
+import type { SignalBus } from '../infra/bus/port.ts';
+import { createInProcessSignalBus } from '../infra/bus/in-process.ts';
+import type { Authenticator } from '../infra/auth/port.ts';
+import type { EventStore } from '../infra/event-store/port.ts';
+import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
+import type { Endpoint, HandlerInput, RequestContext } from '../infra/http/port.ts';
+import type { RouteContract } from '../contracts/http/route.ts';
+import type { Page, ReadModels, Stored } from '../infra/read-models/port.ts';
+import type { Logger } from '../infra/telemetry/port.ts';
+import { createLive, type Live, type LiveTiming } from '../query-service/live/live.ts';
+import { newEvent, type Step } from './live-scenario.ts';
+
+export interface LiveServer {
+  readonly store: EventStore;
+  readonly bus: SignalBus;
+  readonly live: Live;
+  readonly server: Server;
+  readonly url: string;
+  readonly port: number;
+  /** What was logged as an error. */
+  readonly errors: string[];
+  /** Issued over WebSocket. */
+  readonly issued: { command: string; input: unknown; issuer: Issuer }[];
+  /** Token → who it is; a test may take tokens away. */
+  readonly logins: Map<string, Caller>;
+  /** Starts a conversation; its events belong to `owner`. */
+  start(conversationId: string, owner: string): Promise<void>;
+  play(conversationId: string, owner: string, step: Step): Promise<void>;
+  append(stream: string, owner: string, type: EventType, data: unknown): Promise<EventEnvelope>;
+  /** Resolves when the hub has seen everything. */
+  caughtUp(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const caller = (userId: string, role: Role): Caller => ({
+  userId,
+  email: `${userId}@example.org`,
+  displayName: userId,
+  role,
+  actor: { kind: 'user', id: userId },
+  permissions: new Set(rolePermissions[role]),
+  sessionId: 's',
+  expiresAtMs: null,
+});
+
+export async function until(condition: () => boolean | Promise<boolean>, what = 'it', boundMs = 10_000) {
+  const deadline = Date.now() + boundMs;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`Waited ${boundMs} ms in vain for ${what}.`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise<LiveServer> {
+  const directory = await mkdtemp(join(tmpdir(), 'odeon-live-'));
+  const store = await openSqliteEventStore({ directory });
+  const errors: string[] = [];
+  const bus = createInProcessSignalBus({ onError: (error) => errors.push(String(error)) });
+  const logger: Logger = {
+    debug() {},
+    info() {},
+    warn() {},
+    error: ({ err }, message) => errors.push(`${message} ${err instanceof Error ? err.stack : err}`),
+    child: () => logger,
+  };
+  const logins = new Map([
+    ['ada', caller('ada', 'user')],
+    ['bob', caller('bob', 'user')],
+    ['admin', caller('admin', 'admin')],
+    ['auditor', caller('auditor', 'auditor')],
+  ]);
+  const authenticator: Authenticator = {
+    async authenticate({ authorization, cookie, apiKey, queryToken }) {
+      const token = authorization?.replace('Bearer ', '') ?? apiKey ?? queryToken ?? cookie?.split('=')[1];
+      if (token === undefined) return null;
+      return logins.get(token) ?? refuse('UNAUTHORIZED', 'Invalid or expired token');
+    },
+  };
+
+  const documents = { conversations: new Map(), turns: new Map(), messages: new Map() } as Record<
+    string,
+    Map<string, Record<string, unknown>>
+  >;
+  const stored = (id: string, body: unknown): Stored<never> => ({ id, position: '1', body: body as never });
+  const readModels: ReadModels = {
+    async get(collection, id) {
+      const body = documents[collection]!.get(id);
+      return body === undefined ? null : stored(id, body);
+    },
+    async find(collection, { where = {}, limit }): Promise<Page<never>> {
+      const found = [...documents[collection]!.entries()]
+        .filter(([, body]) => Object.entries(where).every(([field, value]) => body[field] === value))
+        .sort(([, a], [, b]) => (b.revision as number) - (a.revision as number))
+        .slice(0, limit);
+      return { documents: found.map(([id, body]) => stored(id, body)), next: null };
+    },
+    count: async (collection) => documents[collection]!.size,
+  };
+
+  function project(envelope: EventEnvelope): void {
+    const event = envelope as OdeonEvent;
+    const { owner, revision } = event;
+    const conversationId = event.stream.slice('conversation-'.length);
+    const message = { conversationId, owner, revision, createdAt: event.time, status: 'complete' };
+    switch (event.type) {
+      case 'ConversationStarted':
+        documents.conversations!.set(conversationId, { id: conversationId, owner });
+        break;
+      case 'MessageSent': {
+        const { messageId: id, turnId, content } = event.data;
+        documents.messages!.set(id, { ...message, id, role: 'user', content });
+        const turn = { id: turnId, conversationId, owner, firstRevision: revision, lastRevision: null };
+        documents.turns!.set(turnId, turn);
+        break;
+      }
+      case 'TurnCompleted':
+      case 'TurnInterrupted':
+      case 'TurnFailed': {
+        const { messageId: id, turnId, content } = event.data;
+        documents.messages!.set(id, { ...message, id, role: 'assistant', content });
+        documents.turns!.get(turnId)!.lastRevision = revision;
+        break;
+      }
+    }
+  }
+
+  async function append(stream: string, owner: string, type: EventType, data: unknown) {
+    const result = await store.append(stream, [newEvent(type, data, owner)], { expectedRevision: 'any' });
+    for (const event of result.events) project(event);
+    return result.events[0]!;
+  }
+
+  const issued: LiveServer['issued'] = [];
+  const live = await createLive({
+    ...{ store, bus, readModels, authenticator, logger },
+    metrics: { liveClient: () => () => {} },
+    commands: {
+      async sendMessage(input, issuer) {
+        issued.push({ command: 'message', input, issuer });
+        if (input.content === 'refuse me') refuse('CONFLICT', 'The conversation has ended.');
+        return { messageId: 'm', turnId: 't', position: '1' };
+      },
+      async interrupt(input, issuer) {
+        issued.push({ command: 'interrupt', input, issuer });
+        return { turnId: null, position: null };
+      },
+    },
+    activityRow: (event) =>
+      event.type === 'FactForgotten'
+        ? null
+        : {
+            ...{ id: event.id, owner: event.owner, conversationId: null, turnId: null, category: 'state_event' },
+            ...{ eventType: event.type, level: 'info', title: event.type, message: null, details: {} },
+            ...{ source: 'test', durationMs: null, actor: event.actor, createdAt: event.time },
+          },
+    timing,
+  });
+
+  const server = createServer((request, response) => {
+    serve(live.endpoints, authenticator, request.method!, request.url!, request.headers, response).catch(
+      (error) => {
+        const status = error instanceof Refusal ? error.status : 500;
+        if (status === 500) errors.push(String(error.stack));
+        response.writeHead(status, { 'Content-Type': 'application/json' });
+        response.end(JSON.stringify({ error: error.message, issues: error.issues }));
+      },
+    );
+  });
+  live.attachWebSockets(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+
+  /** The running call of each conversation, to which its signals belong. */
+  const calls = new Map<string, { call: string; turnId: string }>();
+  return {
+    ...{ store, bus, live, server, port, errors, issued, logins, append },
+    url: `http://127.0.0.1:${port}`,
+    async start(conversationId, owner) {
+      const data = { title: null, mode: 'assistant', model: null };
+      await append(`conversation-${conversationId}`, owner, 'ConversationStarted', data);
+    },
+    async play(conversationId, owner, step) {
+      if (step.kind === 'event') {
+        const event = await append(`conversation-${conversationId}`, owner, step.type, step.data);
+        if (event.type !== 'ModelCalled') return;
+        const { turnId } = (event as OdeonEvent<'ModelCalled'>).data;
+        calls.set(conversationId, { call: event.position, turnId });
+      } else {
+        bus.publish({ ...step, owner, conversationId, ...calls.get(conversationId)! });
+      }
+    },
+    async caughtUp() {
+      await until(async () => live.position() === (await store.head()), 'the hub to catch up');
+    },
+    async close() {
+      await live.close();
+      server.closeAllConnections();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+      await bus.close();
+      await store.close();
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+async function serve(
+  endpoints: readonly Endpoint[],
+  authenticator: Authenticator,
+  method: string,
+  target: string,
+  headers: RequestContext['headers'],
+  response: ServerResponse,
+): Promise<void> {
+  const url = new URL(target, 'http://localhost');
+  for (const { contract, handle } of endpoints) {
+    const pattern = new RegExp(`^${contract.path.replace(/:(\w+)/g, '(?<$1>[^/]+)')}$`);
+    const match = pattern.exec(url.pathname);
+    if (contract.method !== method || match === null) continue;
+    const credentials = { authorization: headers.authorization as string, cookie: headers.cookie as string };
+    const caller = await authenticator.authenticate(credentials);
+    if (caller === null) refuse('UNAUTHORIZED', 'Log in first.');
+    if (!caller.permissions.has(contract.access as never)) refuse('FORBIDDEN', 'Not allowed.');
+    const parse = (schema: RouteContract['query'], value: unknown) => {
+      const parsed = schema?.safeParse(value);
+      if (parsed?.success === false) refuse('VALIDATION_ERROR', parsed.error.message);
+      return parsed?.data;
+    };
+    const answer = await handle({
+      params: parse(contract.params, { ...match.groups }),
+      query: parse(contract.query, Object.fromEntries(url.searchParams)),
+      body: undefined,
+      context: { caller, headers } as unknown as RequestContext,
+    } as HandlerInput<RouteContract>);
+    if ('stream' in answer) return answer.stream(response);
+    response.writeHead(answer.status);
+    response.end();
+    return;
+  }
+  refuse('NOT_FOUND', 'Not found');
+}
