@@ -1,6 +1,7 @@
 /** The composition root: reads the configuration, picks adapters, and starts the roles that were asked for. */
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -112,6 +113,8 @@ async function start(
   const metrics = createMetrics();
 
   // ── what is kept ──────────────────────────────────────────────────────
+  // What users wrote is in it: nobody else on this machine needs to look.
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const store = withCatalogue(await openSqliteEventStore({ directory: dataDir, onCommit: metrics.commit }));
   onClose(() => store.close());
   const keys = await openKeys({
