@@ -169,7 +169,7 @@ describe("Luna's chat commands", () => {
         totalCost: 0.002,
         llmBreakdown: [
           {
-            node: 'tools',
+            node: 'answer:1',
             model: 'gpt-5',
             provider: 'openai',
             inputTokens: 100,

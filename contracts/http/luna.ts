@@ -67,7 +67,7 @@ export const lunaMetrics = z.strictObject({
   model: z.string(),
   /** US dollars; left out when a model without a known price took part. */
   totalCost: z.number().optional(),
-  /** One entry for each call of a model; left out where only the message is at hand. */
+  /** One entry for each answer of a model; left out where only the message is at hand. */
   llmBreakdown: z
     .array(
       z.strictObject({
@@ -96,8 +96,11 @@ export type LunaMetrics = z.infer<typeof lunaMetrics>;
 /** How an answer came about, as the message and the event that ended its turn both hold it. */
 export type Outcome = NonNullable<MessageDocument['answer']>;
 
-/** `turn`, where it is at hand, adds the router's decision and the single calls. */
-export function renderMetrics(outcome: Outcome, turn: TurnDocument | null = null): LunaMetrics {
+/** What is known of a turn while it runs: the router's decision, and the calls that have ended. */
+export type TurnSteps = Pick<TurnDocument, 'decision' | 'calls'>;
+
+/** `steps` are left out where only the message is at hand. */
+export function renderMetrics(outcome: Outcome, steps: TurnSteps | null = null): LunaMetrics {
   const { usage, durationMs, route } = outcome;
   return {
     promptTokens: usage.promptTokens,
@@ -107,26 +110,32 @@ export function renderMetrics(outcome: Outcome, turn: TurnDocument | null = null
     toolsUsed: [...outcome.toolsUsed],
     model: outcome.model ?? 'none',
     ...(outcome.costUsd !== null && { totalCost: outcome.costUsd }),
-    ...(turn !== null && {
-      llmBreakdown: turn.calls.map((call) => ({
-        node: turn.decision?.route ?? 'answer',
-        model: call.model,
-        provider: call.provider,
-        inputTokens: call.usage?.promptTokens ?? 0,
-        outputTokens: call.usage?.completionTokens ?? 0,
-        cacheTokens: call.usage?.cachedTokens ?? 0,
-        cost: call.costUsd,
-        durationMs: call.durationMs,
-      })),
-    }),
+    ...(steps !== null && { llmBreakdown: renderCalls(steps.calls) }),
     ...(route !== null && {
       routeInfo: {
         route: route === 'tools' ? 'pro+tools' : route,
-        ...(turn?.decision && { confidence: turn.decision.confidence, class: turn.decision.class }),
+        ...(steps?.decision && { confidence: steps.decision.confidence, class: steps.decision.class }),
       },
     }),
   };
 }
+
+/** The calls that were answered. */
+const renderCalls = (calls: TurnSteps['calls']): NonNullable<LunaMetrics['llmBreakdown']> =>
+  calls.flatMap(({ provider, model, usage, costUsd, durationMs }, index) =>
+    usage === null
+      ? []
+      : {
+          node: `answer:${index + 1}`,
+          model,
+          provider,
+          inputTokens: usage.promptTokens,
+          outputTokens: usage.completionTokens,
+          cacheTokens: usage.cachedTokens,
+          cost: costUsd,
+          durationMs,
+        },
+  );
 
 const tokensUsed = ({ usage }: Outcome): number => usage.promptTokens + usage.completionTokens;
 
@@ -141,13 +150,13 @@ const outcomeFields = {
   metrics: lunaMetrics,
 };
 
-const renderOutcome = (outcome: Outcome, turn: TurnDocument | null = null) => ({
+const renderOutcome = (outcome: Outcome, steps: TurnSteps | null = null) => ({
   tokensUsed: tokensUsed(outcome),
   model: outcome.model,
   provider: outcome.provider,
   requestedModel: outcome.requestedModel,
   tried: outcome.tried,
-  metrics: renderMetrics(outcome, turn),
+  metrics: renderMetrics(outcome, steps),
 });
 
 const messageFields = {
@@ -201,13 +210,13 @@ export type LunaAnswer = z.infer<typeof lunaAnswer>;
 export const renderAnswer = (
   end: Outcome & { readonly messageId: string; readonly turnId: string; readonly content: string },
   status: LunaAnswer['status'],
-  turn: TurnDocument | null,
+  steps: TurnSteps | null,
 ): LunaAnswer => ({
   messageId: end.messageId,
   turnId: end.turnId,
   status,
   content: end.content,
-  ...renderOutcome(end, turn),
+  ...renderOutcome(end, steps),
 });
 
 const lunaFailedAnswer = z.strictObject({
