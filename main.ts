@@ -163,6 +163,8 @@ async function start(
   });
   const commands = createChatCommands(bus, signals);
   const models = createModels(config.models);
+  const [first] = models.candidates(null, 'pro').models;
+  const defaultModel = `${first?.provider}/${first?.model}`;
   const settle = {
     position: () => runtime.position(),
     waitFor: (position: Position, timeoutMs: number) => runtime.waitFor(position, timeoutMs),
@@ -195,7 +197,7 @@ async function start(
         readModels,
         feeds,
         answerTimeoutMs,
-        defaultModel: 'assistant',
+        defaultModel,
       }),
       ...identityCommandEndpoints({
         bus,
@@ -216,7 +218,7 @@ async function start(
         readModels,
         store,
         history: createHistory(store),
-        defaultModel: 'assistant',
+        defaultModel,
         dataDir,
       }),
       ...identityQueryEndpoints({ readModels, signingKeys: keys }),

@@ -1,0 +1,23 @@
+/** Every route that there is, from one table: the API documents and the routes × roles test read it. */
+import { administration, luna, zerg } from './identity.ts';
+import * as live from './live.ts';
+import { lunaChatRoutes } from './luna.ts';
+import { operatorRoutes } from './operators.ts';
+import type { RouteContract } from './route.ts';
+import * as system from './system.ts';
+import { zergChatRoutes } from './zerg.ts';
+
+export const routes: readonly RouteContract[] = [
+  system.getHealth,
+  system.getMetrics,
+  ...Object.values(luna),
+  ...Object.values(zerg),
+  ...Object.values(administration),
+  ...lunaChatRoutes,
+  ...zergChatRoutes,
+  live.streamTurn,
+  live.streamActivity,
+  live.streamLog,
+  live.streamConversation,
+  ...operatorRoutes,
+];

@@ -1,0 +1,227 @@
+/** Every route × everybody who may knock: only whom the table lets in gets in, and what is not theirs looks absent. */
+import { expect } from 'chai';
+import { routes } from '../contracts/http/all.ts';
+import {
+  type Access,
+  isCommand,
+  type Permission,
+  type RouteContract,
+  rolePermissions,
+} from '../contracts/http/route.ts';
+import { ADMIN, type Client, client, condition, login, type Program, startProgram } from './program.ts';
+
+interface Visitor {
+  readonly name: string;
+  readonly permissions: ReadonlySet<Permission> | null;
+  /** Sees what belongs to Ada. */
+  readonly seesAda: boolean;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+const PASSWORD = 'a password that is long enough';
+
+const lets = (access: Access, { permissions }: Visitor): 'in' | 401 | 403 => {
+  if (access === 'public') return 'in';
+  if (permissions === null) return 401;
+  return access === 'authenticated' || permissions.has(access) ? 'in' : 403;
+};
+
+const keyOf = ({ method, path }: RouteContract): string => `${method} ${path}`;
+
+/** A sound body for each command that needs one. */
+const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
+  'POST /api/auth/login': () => ({ email: 'nobody@example.org', password: PASSWORD }),
+  'POST /api/auth/refresh': () => ({ refreshToken: 'none' }),
+  'POST /api/v1/auth/login': () => ({ username: 'nobody@example.org', password: PASSWORD }),
+  'POST /api/v1/auth/refresh': () => ({ refresh_token: 'none' }),
+  'POST /api/users': (unique) => ({
+    email: `${unique}@example.org`,
+    password: PASSWORD,
+    displayName: 'New',
+    role: 'user',
+  }),
+  'PATCH /api/users/:id': () => ({ role: 'user' }),
+  'POST /api/api-keys': () => ({ name: 'made by the test', permissions: ['chat:read'] }),
+  'PATCH /api/chat/sessions/:id': () => ({ title: 'Changed' }),
+  'POST /api/chat/sessions/:id/send': () => ({ message: 'hello', stream: false }),
+  'POST /api/v1/chat/:id/message': () => ({ content: 'hello' }),
+};
+/** Log in and out without a caller: their own tests say what they do. */
+const withoutCaller = /\/auth\/(login|refresh|logout)$/;
+
+describe('routes × roles', () => {
+  let program: Program;
+  let ada: Client;
+  let adaId: string;
+  let admin: Client;
+  let visitors: Visitor[];
+  let unique = 0;
+
+  before(async () => {
+    program = await startProgram({ env: { BUILTIN_DELAY_MS: '0' } });
+    admin = await login(program.url, ADMIN);
+    const register = async (name: string, role: string) => {
+      const email = `${name}@example.org`;
+      const made = await admin.post('/api/users', { email, password: PASSWORD, displayName: name, role });
+      expect(made.status).to.equal(201);
+      return { id: made.body.id as string, client: await login(program.url, { email, password: PASSWORD }) };
+    };
+    const adas = await register('ada', 'user');
+    ada = adas.client;
+    adaId = adas.id;
+    const bob = (await register('bob', 'user')).client;
+    const audra = (await register('audra', 'auditor')).client;
+    const key = async (owner: Client, permissions: Permission[]) => {
+      const made = await owner.post('/api/api-keys', { name: permissions.join(), permissions });
+      expect(made.status).to.equal(201);
+      return { 'X-API-Key': made.body.key as string };
+    };
+    const bearer = ({ token }: Client) => ({ Authorization: `Bearer ${token}` });
+    visitors = [
+      { name: 'nobody', permissions: null, seesAda: false, headers: {} },
+      { name: 'the owner', permissions: new Set(rolePermissions.user), seesAda: true, headers: bearer(ada) },
+      {
+        name: 'another user',
+        permissions: new Set(rolePermissions.user),
+        seesAda: false,
+        headers: bearer(bob),
+      },
+      {
+        name: 'an auditor',
+        permissions: new Set(rolePermissions.auditor),
+        seesAda: true,
+        headers: bearer(audra),
+      },
+      {
+        name: 'an admin',
+        permissions: new Set(rolePermissions.admin),
+        seesAda: true,
+        headers: bearer(admin),
+      },
+      {
+        name: 'a key of the owner that only reads',
+        permissions: new Set(['chat:read']),
+        seesAda: true,
+        headers: await key(ada, ['chat:read']),
+      },
+      {
+        name: 'a key of the owner that only writes',
+        permissions: new Set(['chat:write']),
+        seesAda: true,
+        headers: await key(ada, ['chat:write']),
+      },
+      {
+        name: 'a key of an admin that only reads chats',
+        permissions: new Set(['chat:read']),
+        seesAda: false,
+        headers: await key(admin, ['chat:read']),
+      },
+    ];
+  });
+
+  after(() => program.stop());
+
+  /** Ada's, made anew for each try, so that no try depends on another. */
+  async function adasThings() {
+    const session = await ada.post('/api/chat/sessions', {});
+    const sent = await ada.post(`/api/v1/chat/${session.body.id}/message`, { content: 'hello' });
+    const key = await ada.post('/api/api-keys', { name: 'ada', permissions: ['chat:read'] });
+    return {
+      conversation: session.body.id as string,
+      turn: sent.body.data.turn_id as string,
+      key: key.body.id as string,
+    };
+  }
+
+  function urlOf(path: string, things: Awaited<ReturnType<typeof adasThings>>): string {
+    return path
+      .replace(':turnId', things.turn)
+      .replace(':stream', `conversation-${things.conversation}`)
+      .replace(':name', 'messages')
+      .replace(/^\/api\/users\/:id/, `/api/users/${adaId}`)
+      .replace(/^\/api\/api-keys\/:id/, `/api/api-keys/${things.key}`)
+      .replace(':id', things.conversation);
+  }
+
+  /** The status alone: a stream is left at once. */
+  async function knock(route: RouteContract, visitor: Visitor): Promise<number> {
+    const sample = bodies[keyOf(route)];
+    if (route.body !== undefined && sample === undefined && !route.body.safeParse({}).success) {
+      throw new Error(`The test has no body for ${keyOf(route)}: add one to \`bodies\`.`);
+    }
+    const leave = new AbortController();
+    const things = route.path.includes(':') ? await adasThings() : { conversation: '', turn: '', key: '' };
+    const response = await fetch(program.url + urlOf(route.path, things), {
+      method: route.method,
+      headers: { ...visitor.headers, ...(isCommand(route) && { 'Content-Type': 'application/json' }) },
+      ...(isCommand(route) && { body: JSON.stringify(sample?.(`new-${unique++}`) ?? {}) }),
+      signal: leave.signal,
+    });
+    leave.abort();
+    return response.status;
+  }
+
+  for (const route of routes.filter(({ path }) => !withoutCaller.test(path))) {
+    it(`${keyOf(route)} is for ${route.access}`, async () => {
+      for (const visitor of visitors) {
+        const status = await knock(route, visitor);
+        const allowed = lets(route.access, visitor);
+        if (allowed !== 'in') {
+          expect(status, visitor.name).to.equal(allowed);
+        } else {
+          expect(status, visitor.name).not.to.be.oneOf([401, 403, 405, 500]);
+          // What is under an id is Ada's; projections and the log are nobody's.
+          const adas = /:(id|turnId)/.test(route.path);
+          if (adas && !visitor.seesAda) expect(status, visitor.name).to.equal(404);
+          else expect(status, visitor.name).to.be.below(400);
+        }
+      }
+    }).timeout(60_000);
+  }
+
+  it('lists only what the caller may see', async () => {
+    const { conversation } = await adasThings();
+    for (const visitor of visitors.filter(({ permissions }) => permissions?.has('chat:read'))) {
+      for (const path of ['/api/chat/sessions?limit=100', '/api/v1/chat', '/api/activity?limit=200']) {
+        const text = await (await fetch(program.url + path, { headers: visitor.headers })).text();
+        expect(text.includes(conversation), `${visitor.name} ${path}`).to.equal(visitor.seesAda);
+      }
+    }
+  });
+
+  it('an auditor changes nothing: every command is refused', () => {
+    const auditor = visitors.find(({ name }) => name === 'an auditor')!;
+    const open = routes.filter((route) => isCommand(route) && lets(route.access, auditor) === 'in');
+    expect(open.map(keyOf).filter((key) => !/\/auth\//.test(key))).to.deep.equal([]);
+  });
+
+  it('takes back what it gave at once', async () => {
+    const { body } = await ada.post('/api/api-keys', { name: 'short-lived', permissions: ['chat:read'] });
+    const withKey = () => fetch(`${program.url}/api/chat/sessions`, { headers: { 'X-API-Key': body.key } });
+    expect((await withKey()).status).to.equal(200);
+    await ada.request('DELETE', `/api/api-keys/${body.id}`);
+    expect((await withKey()).status).to.equal(401);
+
+    const email = 'eve@example.org';
+    const made = await admin.post('/api/users', {
+      email,
+      password: PASSWORD,
+      displayName: 'Eve',
+      role: 'user',
+    });
+    const eve = await login(program.url, { email, password: PASSWORD });
+    expect((await eve.get('/api/auth/me')).status).to.equal(200);
+    await admin.request('PATCH', `/api/users/${made.body.id}`, { disabled: true });
+    expect((await eve.get('/api/auth/me')).status).to.equal(401);
+  });
+
+  it('a turn that runs goes on when its reader may not', async () => {
+    const { conversation } = await adasThings();
+    const stranger = client(program.url, '');
+    expect((await stranger.post(`/api/chat/sessions/${conversation}/interrupt`)).status).to.equal(401);
+    await condition(
+      async () => (await ada.get(`/api/v1/chat/${conversation}/history`)).body.data.length === 2,
+      { withinMs: 10_000, what: 'the answer' },
+    );
+  });
+});
