@@ -5,7 +5,7 @@ import { refuse } from '../../contracts/errors.ts';
 import type { DecidedEvent, OdeonEvent } from '../../contracts/events/catalogue.ts';
 import type { Aggregate, Command } from '../command.ts';
 
-type RequestEventType = 'RequestAccepted' | 'RequestAnswered';
+export type RequestEventType = 'RequestAccepted' | 'RequestAnswered';
 type Decided = DecidedEvent<RequestEventType>;
 
 // ── state: only what deciding needs ───────────────────────────────────────

@@ -10,7 +10,7 @@ export const operationsEvents = {
   // request-<hash of caller and Idempotency-Key>
   RequestAccepted: event(
     z.strictObject({
-      /** SHA-256 of method, path and body: the same key with another fingerprint is refused. */
+      /** Keyed SHA-256 of method, path and body (bodies hold passwords): with another one the key is refused. */
       fingerprint: z.string(),
     }),
   ),

@@ -19,6 +19,9 @@ const SECRETS = [
   'secret',
 ];
 
+/** Under load lines go out together, off the main thread: a system call for each costs more than the request. */
+const BATCH = { minLength: 8_192, periodicFlush: 200 /* ms */ } as const;
+
 /** As deep as causes are followed. */
 const MAX_CAUSES = 5;
 
@@ -57,6 +60,6 @@ export function createLogger(options: {
         censor: '[redacted]',
       },
     },
-    options.destination ?? pino.destination({ fd: 1, sync: true }),
+    options.destination ?? pino.destination({ fd: 1, sync: false, ...BATCH }),
   );
 }
