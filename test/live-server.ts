@@ -10,14 +10,14 @@ import type { EventEnvelope } from '../contracts/envelope.ts';
 import { Refusal, refuse } from '../contracts/errors.ts';
 import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
 import type { Role } from '../contracts/events/identity.ts';
+import type { RouteContract } from '../contracts/http/route.ts';
 import { rolePermissions } from '../contracts/http/route.ts';
-import type { SignalBus } from '../infra/bus/port.ts';
-import { createInProcessSignalBus } from '../infra/bus/in-process.ts';
 import type { Authenticator } from '../infra/auth/port.ts';
+import { createInProcessSignalBus } from '../infra/bus/in-process.ts';
+import type { SignalBus } from '../infra/bus/port.ts';
 import type { EventStore } from '../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
 import type { Endpoint, HandlerInput, RequestContext } from '../infra/http/port.ts';
-import type { RouteContract } from '../contracts/http/route.ts';
 import type { Page, ReadModels, Stored } from '../infra/read-models/port.ts';
 import type { Logger } from '../infra/telemetry/port.ts';
 import { createLive, type Live, type LiveTiming } from '../query-service/live/live.ts';
@@ -36,6 +36,8 @@ export interface LiveServer {
   readonly issued: { command: string; input: unknown; issuer: Issuer }[];
   /** Token → who it is; a test may take tokens away. */
   readonly logins: Map<string, Caller>;
+  /** More paths, for what is answered by others with the help of the live feeds. */
+  readonly handlers: Map<string, (response: ServerResponse) => void>;
   /** Starts a conversation; its events belong to `owner`. */
   start(conversationId: string, owner: string): Promise<void>;
   play(conversationId: string, owner: string, step: Step): Promise<void>;
@@ -162,14 +164,23 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
       event.type === 'FactForgotten'
         ? null
         : {
-            ...{ id: event.id, owner: event.owner, conversationId: null, turnId: null, category: 'state_event' },
+            ...{
+              id: event.id,
+              owner: event.owner,
+              conversationId: null,
+              turnId: null,
+              category: 'state_event',
+            },
             ...{ eventType: event.type, level: 'info', title: event.type, message: null, details: {} },
             ...{ source: 'test', durationMs: null, actor: event.actor, createdAt: event.time },
           },
     timing,
   });
 
+  const handlers: LiveServer['handlers'] = new Map();
   const server = createServer((request, response) => {
+    const handler = handlers.get(request.url!);
+    if (handler !== undefined) return handler(response);
     serve(live.endpoints, authenticator, request.method!, request.url!, request.headers, response).catch(
       (error) => {
         const status = error instanceof Refusal ? error.status : 500;
@@ -186,7 +197,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
   /** The running call of each conversation, to which its signals belong. */
   const calls = new Map<string, { call: string; turnId: string }>();
   return {
-    ...{ store, bus, live, server, port, errors, issued, logins, append },
+    ...{ store, bus, live, server, port, errors, issued, logins, handlers, append },
     url: `http://127.0.0.1:${port}`,
     async start(conversationId, owner) {
       const data = { title: null, mode: 'assistant', model: null };

@@ -50,7 +50,15 @@ class Server {
       const call = this.log.findLast((event) => event.type === 'ModelCalled')!;
       const { kind, offset, text } = step;
       this.texts.take(
-        { kind, offset, text, owner: 'ada', conversationId: CONVERSATION, turnId: call.data.turnId, call: call.position },
+        {
+          kind,
+          offset,
+          text,
+          owner: 'ada',
+          conversationId: CONVERSATION,
+          turnId: call.data.turnId,
+          call: call.position,
+        },
         this.log.at(-1)!.position,
       );
       return null;
@@ -99,30 +107,35 @@ class Connection {
 describe('an answer as it is shown', () => {
   it('is complete and shown once, wherever its reader is cut off and whatever crashes', () =>
     fc.assert(
-      fc.property(fc.nat(), fc.integer({ min: 1, max: 3 }), fc.constantFrom(0, 0.05, 0.3), (seed, turns, cutting) => {
-        const random = seeded(seed);
-        const server = new Server();
-        const screen: Screen = { text: '', turnId: null, events: [], cursor: BEGINNING };
-        let connection = server.connect(screen.cursor);
-        let read = 0;
-        for (let turn = 0; turn < turns; turn++) {
-          const { steps, content } = turnScript(random, String(turn));
-          for (const step of steps) {
-            connection.next(server.apply(step));
-            // The reader takes some of what was sent, is cut off, and comes again, perhaps much later.
-            const take = read + Math.floor(random() * (connection.sent.length - read + 1));
-            while (read < take) look(screen, connection.sent[read++]!);
-            if (random() < 0.02) server.texts = createRunningTexts();
-            if (random() < cutting) {
-              connection = server.connect(screen.cursor);
-              read = 0;
+      fc.property(
+        fc.nat(),
+        fc.integer({ min: 1, max: 3 }),
+        fc.constantFrom(0, 0.05, 0.3),
+        (seed, turns, cutting) => {
+          const random = seeded(seed);
+          const server = new Server();
+          const screen: Screen = { text: '', turnId: null, events: [], cursor: BEGINNING };
+          let connection = server.connect(screen.cursor);
+          let read = 0;
+          for (let turn = 0; turn < turns; turn++) {
+            const { steps, content } = turnScript(random, String(turn));
+            for (const step of steps) {
+              connection.next(server.apply(step));
+              // The reader takes some of what was sent, is cut off, and comes again, perhaps much later.
+              const take = read + Math.floor(random() * (connection.sent.length - read + 1));
+              while (read < take) look(screen, connection.sent[read++]!);
+              if (random() < 0.02) server.texts = createRunningTexts();
+              if (random() < cutting) {
+                connection = server.connect(screen.cursor);
+                read = 0;
+              }
             }
+            while (read < connection.sent.length) look(screen, connection.sent[read++]!);
+            expect(screen.text).to.equal(content);
           }
-          while (read < connection.sent.length) look(screen, connection.sent[read++]!);
-          expect(screen.text).to.equal(content);
-        }
-        expect(screen.events).to.deep.equal(server.log.map((event) => `${event.position} ${event.type}`));
-      }),
+          expect(screen.events).to.deep.equal(server.log.map((event) => `${event.position} ${event.type}`));
+        },
+      ),
       { numRuns: 3_000 },
     ));
 
@@ -133,7 +146,11 @@ describe('an answer as it is shown', () => {
     const { steps } = turnScript(seeded(1), '1');
     const started = steps.slice(0, 3);
     const called: Step = { kind: 'event', type: 'ModelCalled', data: { turnId: 'turn_1', callId: 'c' } };
-    const again: Step = { kind: 'event', type: 'TurnStarted', data: { turnId: 'turn_1', attempt: 2, worker: 'w2' } };
+    const again: Step = {
+      kind: 'event',
+      type: 'TurnStarted',
+      data: { turnId: 'turn_1', attempt: 2, worker: 'w2' },
+    };
     for (const step of [...started, called]) connection.next(server.apply(step));
     connection.next(server.apply({ kind: 'text', offset: 0, text: first }));
     for (const step of [again, called]) connection.next(server.apply(step));

@@ -31,7 +31,12 @@ const headers = (screen: Screen) => ({
 });
 
 /** Reads server-sent events until `bytes` have come, then cuts the connection; at once is 0. Resolves when it has ended. */
-function readSse(url: string, screen: Screen, bytes: number, track: (close: () => void) => void): Promise<number> {
+function readSse(
+  url: string,
+  screen: Screen,
+  bytes: number,
+  track: (close: () => void) => void,
+): Promise<number> {
   return new Promise((resolve, reject) => {
     const parser = createParser({
       onEvent({ id, event, data }) {
@@ -63,7 +68,12 @@ function readSse(url: string, screen: Screen, bytes: number, track: (close: () =
 }
 
 /** Reads WebSocket messages until `count` have come, then cuts the connection. */
-function readWebSocket(url: string, screen: Screen, count: number, track: (close: () => void) => void): Promise<void> {
+function readWebSocket(
+  url: string,
+  screen: Screen,
+  count: number,
+  track: (close: () => void) => void,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const resume = screen.lastId === undefined ? '' : `?lastEventId=${screen.lastId}`;
     const socket = new WebSocket(url.replace('http', 'ws') + resume, { headers: { 'X-API-Key': 'ada' } });
@@ -125,11 +135,16 @@ describe('a client that is cut off and resumes', () => {
         await live.start(id, 'ada');
         const url = `${live.url}/api/v1/chat/${id}/${transport}`;
         const read: Read = (screen, amount, track) =>
-          transport === 'ws' ? readWebSocket(url, screen, amount, track) : readSse(url, screen, amount, track);
+          transport === 'ws'
+            ? readWebSocket(url, screen, amount, track)
+            : readSse(url, screen, amount, track);
         const whole = cutAgainAndAgain(read, () => Number.POSITIVE_INFINITY);
         const most = transport === 'ws' ? 7 : 600;
         const cut = cutAgainAndAgain(read, () => 1 + Math.floor(random() * most));
-        await until(() => whole.screen.lastId !== undefined && cut.screen.lastId !== undefined, 'both to begin');
+        await until(
+          () => whole.screen.lastId !== undefined && cut.screen.lastId !== undefined,
+          'both to begin',
+        );
         return { id, whole, cut };
       }),
     );

@@ -1,0 +1,322 @@
+import { get, type IncomingMessage } from 'node:http';
+import { connect } from 'node:net';
+import { expect } from 'chai';
+import { EventSource } from 'eventsource';
+import { activityFrame, lunaFrame, zergFeedFrame } from '../../contracts/live/frames.ts';
+import { type Step, seeded, turnScript } from '../../test/live-scenario.ts';
+import { type LiveServer, startLiveServer, until } from '../../test/live-server.ts';
+
+const FACT = {
+  factId: 'f',
+  category: 'work',
+  key: 'k',
+  value: 'v',
+  confidence: 1,
+  conversationId: null,
+  turnId: null,
+};
+
+/** An open response and the text that has come so far. */
+interface Stream {
+  readonly response: IncomingMessage;
+  text(): string;
+  /** The JSON of its data frames. */
+  frames(): Record<string, unknown>[];
+  ids(): string[];
+  ended(): boolean;
+  close(): void;
+}
+
+describe('live feeds over HTTP', () => {
+  let live: LiveServer;
+  const open: (() => void)[] = [];
+  beforeEach(async () => {
+    live = await startLiveServer({ heartbeatMs: 15, recheckMs: 15 });
+  });
+  afterEach(async () => {
+    for (const close of open.splice(0)) close();
+    await live.close();
+    expect(live.errors).to.deep.equal([]);
+  });
+
+  function stream(path: string, headers: Record<string, string> = {}, user = 'ada'): Promise<Stream> {
+    return new Promise((resolve, reject) => {
+      const all = { Authorization: `Bearer ${user}`, ...headers };
+      const request = get(live.url + path, { agent: false, headers: all }, (response) => {
+        let text = '';
+        let ended = false;
+        response.setEncoding('utf8');
+        response.on('data', (chunk) => {
+          text += chunk;
+        });
+        response.on('error', () => {});
+        response.on('close', () => {
+          ended = true;
+        });
+        const matches = (pattern: RegExp) => [...text.matchAll(pattern)].map((match) => match[1]!);
+        resolve({
+          response,
+          text: () => text,
+          frames: () => matches(/^data: (\{.*\})$/gm).map((json) => JSON.parse(json)),
+          ids: () => matches(/^id: (.*)$/gm),
+          ended: () => ended,
+          close: () => request.destroy(),
+        });
+        open.push(() => request.destroy());
+      });
+      request.on('error', (error) => (request.destroyed ? undefined : reject(error)));
+    });
+  }
+  const refusal = async (path: string, headers: Record<string, string> = {}, user = 'ada') => {
+    const answer = await stream(path, headers, user);
+    await until(answer.ended);
+    return { status: answer.response.statusCode, ...JSON.parse(answer.text()) };
+  };
+  const remember = (owner: string) => live.append(`fact-${owner}`, owner, 'FactRemembered', FACT);
+
+  async function play(id: string, steps: readonly Step[]): Promise<void> {
+    for (const step of steps) await live.play(id, 'ada', step);
+  }
+  const ID = 'aaaaaaaaaaaa';
+
+  describe('the activity stream', () => {
+    it('greets, then shows what happens to its user from then on, and pings', async () => {
+      await remember('ada');
+      await live.caughtUp();
+      const feed = await stream('/api/activity/stream');
+      await remember('bob');
+      const mine = await remember('ada');
+      await until(() => feed.frames().some((frame) => frame.type === 'ping'), 'a ping');
+      const frames = feed.frames().map((frame) => activityFrame.parse(frame));
+      const shown = frames.filter((frame) => frame.type === 'activity');
+      expect(frames[0]!.type).to.equal('connected');
+      expect(shown.map(({ activity }) => [activity.id, activity.userId])).to.deep.equal([[mine.id, 'ada']]);
+      expect(feed.text())
+        .to.include(': hb\n\n')
+        .and.to.match(/^retry: 3000\n/);
+      expect(feed.response.headers).to.include({
+        'content-type': 'text/event-stream; charset=utf-8',
+        'cache-control': 'no-cache, no-transform',
+        'x-accel-buffering': 'no',
+      });
+    });
+
+    it('shows everything to those who see everything', async () => {
+      const feed = await stream('/api/activity/stream', {}, 'auditor');
+      const events = [await remember('ada'), await remember('bob')];
+      await until(() => feed.ids().length === 3);
+      expect(feed.ids().slice(1)).to.deep.equal(events.map((event) => event.position));
+    });
+
+    it('resumes from its greeting, before any activity came', async () => {
+      const first = await stream('/api/activity/stream');
+      await until(() => first.ids().length === 1);
+      first.close();
+      const missed = await remember('ada');
+      const second = await stream('/api/activity/stream', { 'Last-Event-ID': first.ids()[0]! });
+      await until(() => second.ids().length === 2);
+      expect(second.ids()[1]).to.equal(missed.position);
+    });
+
+    it('reconnects by itself with the eventsource package, without gap or repeat', async () => {
+      const seen: string[] = [];
+      let connections = 0;
+      const source = new EventSource(`${live.url}/api/activity/stream`, {
+        fetch: (url, init) => {
+          connections++;
+          return fetch(url, { ...init, headers: { ...init.headers, Authorization: 'Bearer ada' } });
+        },
+      });
+      open.push(() => source.close());
+      source.onmessage = ({ data }) => {
+        const frame = JSON.parse(data);
+        if (frame.type === 'activity') seen.push(frame.activity.id);
+      };
+      await until(() => source.readyState === EventSource.OPEN && live.live.stats().clients === 1);
+      const sent = [(await remember('ada')).id];
+      await until(() => seen.length === 1);
+      live.server.closeAllConnections();
+      sent.push((await remember('ada')).id, (await remember('ada')).id);
+      await until(() => seen.length === 3);
+      expect(seen).to.deep.equal(sent);
+      expect(connections).to.equal(2);
+    });
+  });
+
+  describe('the log', () => {
+    it('sends envelopes, filtered, with their positions as ids', async () => {
+      const all = await stream('/api/log/live', {}, 'auditor');
+      const filtered = await stream('/api/log/live?owner=bob&type=FactForgotten', {}, 'auditor');
+      const ofStream = await stream('/api/log/live?stream=fact-ada', {}, 'auditor');
+      const events = [
+        await remember('ada'),
+        await remember('bob'),
+        await live.append('fact-bob', 'bob', 'FactForgotten', { factId: 'f', reason: 'asked' }),
+      ];
+      await until(() => all.frames().length === 3 && filtered.frames().length === 1);
+      expect(all.frames()).to.deep.equal(events);
+      expect(filtered.frames()).to.deep.equal([events[2]]);
+      expect(ofStream.frames()).to.deep.equal([events[0]]);
+      expect(all.ids().slice(1)).to.deep.equal(events.map(({ position }) => position));
+    });
+
+    it('resumes from any position, by header or query', async () => {
+      const events = [await remember('ada'), await remember('bob'), await remember('ada')];
+      const after = events[0]!.position;
+      const byQuery = await stream(`/api/log/live?lastEventId=${after}`, {}, 'admin');
+      const byHeader = await stream('/api/log/live?lastEventId=0', { 'Last-Event-ID': after }, 'admin');
+      for (const feed of [byQuery, byHeader]) {
+        await until(() => feed.frames().length === 2);
+        expect(feed.frames()).to.deep.equal(events.slice(1));
+      }
+    });
+
+    it('refuses ids that are none, and those beyond the end of the log', async () => {
+      for (const id of ['x', '-1', '1.2', '01', '1.2.zz', `1${'0'.repeat(30)}`]) {
+        const { status, error } = await refusal('/api/log/live', { 'Last-Event-ID': id }, 'admin');
+        expect([id, status, error]).to.deep.equal([
+          id,
+          400,
+          'lastEventId is not the id of a frame of this feed.',
+        ]);
+      }
+      expect(await refusal('/api/log/live?lastEventId=x', {}, 'admin')).to.include({ status: 400 });
+      const { status, error } = await refusal('/api/log/live?lastEventId=999', {}, 'admin');
+      expect(status).to.equal(400);
+      expect(error).to.include('lastEventId lies beyond the end of the log');
+    });
+  });
+
+  describe("a turn's stream", () => {
+    it('shows a finished turn from its first event, in Luna Chat frames', async () => {
+      await live.start(ID, 'ada');
+      const { steps, turnId, content } = turnScript(seeded(5), '1'.repeat(24));
+      await play(ID, steps);
+      const feed = await stream(`/api/turns/${turnId}/stream`);
+      await until(feed.ended);
+      const frames = feed.frames().map((frame) => lunaFrame.parse(frame));
+      const text = frames.map((frame) => (frame.type === 'content' ? frame.content : '')).join('');
+      expect(text).to.equal(content);
+      expect(frames[0]).to.deep.equal({ type: 'status', status: 'thinking' });
+      expect(frames[1]).to.deep.include({ type: 'router_metadata' });
+      expect(feed.text()).to.match(/data: \[DONE\]\n\n$/);
+      const done = frames.at(-1)!;
+      expect(done).to.deep.include({ type: 'done', messageId: `msg_${'1'.repeat(24)}`, tokensUsed: 19 });
+      if (done.type !== 'done') return;
+      expect(done.metrics).to.deep.include({ promptTokens: 12, completionTokens: 7, model: 'assistant' });
+      expect(done.metrics.routeInfo).to.deep.equal({
+        route: 'pro+tools',
+        confidence: 'estimate',
+        class: 'chat',
+      });
+      expect(done.metrics.llmBreakdown.length).to.be.above(0);
+      expect(done.router_metadata).to.deep.equal((frames[1] as { router_metadata: unknown }).router_metadata);
+    });
+
+    it('is not found by those who may not see it', async () => {
+      await live.start(ID, 'ada');
+      const { steps, turnId } = turnScript(seeded(1), '2'.repeat(24));
+      await play(ID, steps);
+      expect(await refusal(`/api/turns/${turnId}/stream`, {}, 'bob')).to.include({ status: 404 });
+      expect(await refusal(`/api/turns/turn_${'0'.repeat(24)}/stream`)).to.include({ status: 404 });
+      expect((await stream(`/api/turns/${turnId}/stream`, {}, 'auditor')).response.statusCode).to.equal(200);
+    });
+
+    it('answers the request that began it, with its headers, and tells when it has ended', async () => {
+      await live.start(ID, 'ada');
+      const { steps, turnId, content } = turnScript(seeded(3), '3'.repeat(24));
+      await play(ID, steps.slice(0, 1));
+      const after = await live.store.head();
+      const turn = { conversationId: ID, turnId, after };
+      const ended = live.live.turnFeeds.turnEnded(turn, new AbortController().signal);
+      live.handlers.set('/send', (response) =>
+        live.live.turnFeeds.streamTurn(response, { ...turn, headers: { 'X-Turn-Id': turnId } }),
+      );
+      const feed = await stream('/send');
+      await play(ID, steps.slice(1));
+      expect((await ended).data.content).to.equal(content);
+      expect(feed.response.headers['x-turn-id']).to.equal(turnId);
+      await until(feed.ended);
+      expect(feed.frames().at(-1)).to.include({ type: 'done', status: 'completed' });
+      const again = await live.live.turnFeeds.turnEnded(turn, new AbortController().signal);
+      expect(again.data.turnId).to.equal(turnId);
+    });
+
+    it('gives up waiting for the end of a turn when asked to', async () => {
+      await live.start(ID, 'ada');
+      const giveUp = new AbortController();
+      const waiting = live.live.turnFeeds.turnEnded(
+        { conversationId: ID, turnId: 't', after: '0' },
+        giveUp.signal,
+      );
+      giveUp.abort(new Error('given up'));
+      expect(await waiting.catch((error) => error.message)).to.equal('given up');
+    });
+  });
+
+  describe("ZERG's stream", () => {
+    it('begins with what there is of the running answer, and goes on with named events', async () => {
+      await live.start(ID, 'ada');
+      const { steps } = turnScript(seeded(9), '4'.repeat(24));
+      const called = steps.findIndex((step) => step.kind === 'event' && step.type === 'ModelCalled');
+      await play(ID, steps.slice(0, called + 1));
+      await play(ID, [{ kind: 'text', offset: 0, text: 'Once upon' }]);
+      await live.caughtUp();
+      const feed = await stream(`/api/v1/chat/${ID}/stream`);
+      await until(() => feed.text().includes('Once upon'));
+      await play(ID, [{ kind: 'text', offset: 9, text: ' a time' }]);
+      await until(() => feed.text().includes('a time'));
+      const events = [...feed.text().matchAll(/event: (.*)\ndata: (.*)\n\n/g)].map(([, type, data]) =>
+        zergFeedFrame.parse({ type, ...JSON.parse(data!) }),
+      );
+      expect(events).to.deep.equal([
+        { type: 'connected', session_id: ID },
+        { type: 'token', data: 'Once upon' },
+        { type: 'token', data: ' a time' },
+      ]);
+    });
+
+    it('ends when the conversation is deleted, and is not found by strangers', async () => {
+      await live.start(ID, 'ada');
+      expect(await refusal(`/api/v1/chat/${ID}/stream`, {}, 'bob')).to.include({ status: 404 });
+      const feed = await stream(`/api/v1/chat/${ID}/stream`);
+      await live.append(`conversation-${ID}`, 'ada', 'ConversationDeleted', {});
+      await until(feed.ended);
+      expect(feed.text()).to.include('event: error');
+    });
+  });
+
+  it('ends a stream whose login no longer holds', async () => {
+    const feed = await stream('/api/activity/stream');
+    const other = await stream('/api/activity/stream', {}, 'bob');
+    await until(() => live.live.stats().clients === 2);
+    live.logins.delete('ada');
+    await until(feed.ended);
+    expect(other.ended()).to.equal(false);
+    await until(() => live.live.stats().clients === 1);
+  });
+
+  it('forgets a client that has gone, however it went', async () => {
+    const feed = await stream('/api/activity/stream');
+    const raw = connect(live.port, '127.0.0.1');
+    raw.on('error', () => {});
+    raw.write('GET /api/log/live HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\n\r\n');
+    await until(() => live.live.stats().clients === 2);
+    feed.close();
+    raw.resetAndDestroy();
+    await until(() => live.live.stats().clients === 0);
+    expect(live.live.stats()).to.deep.include({ topics: 0, replaying: 0 });
+  });
+
+  it('tells clients that it shuts down', async () => {
+    await live.start(ID, 'ada');
+    const { steps, turnId } = turnScript(seeded(1), '5'.repeat(24));
+    await play(ID, steps.slice(0, 2));
+    const turn = await stream(`/api/turns/${turnId}/stream`);
+    const log = await stream('/api/log/live', {}, 'admin');
+    await until(() => turn.frames().length === 1 && live.live.stats().replaying === 0);
+    await live.live.close();
+    await until(() => turn.ended() && log.ended());
+    expect(turn.frames().at(-1)).to.deep.equal({ type: 'status', status: 'server_shutdown' });
+  });
+});
