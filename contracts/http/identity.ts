@@ -295,7 +295,7 @@ export const administration = {
     method: 'GET',
     path: '/api/api-keys',
     summary: 'Your API keys, newest first; for those who may read all, everybody’s.',
-    access: 'authenticated',
+    access: ['keys:manage', 'all:read'],
     query: z.strictObject({ limit, cursor }),
     answers: { 200: z.object({ apiKeys: z.array(shownApiKey), next: z.string().nullable() }) },
   }),

@@ -26,8 +26,14 @@ export const rolePermissions: Readonly<Record<Role, readonly Permission[]>> = {
   admin: permissions,
 };
 
-/** Who may call: anybody, anybody who is logged in, or whoever holds the permission. */
-export type Access = 'public' | 'authenticated' | Permission;
+/** Who may call: anybody, anybody who is logged in, or whoever holds the permission (of several: any one). */
+export type Access = 'public' | 'authenticated' | Permission | readonly Permission[];
+
+/** Whether a caller with these permissions may call. */
+export function admits(access: Access, held: ReadonlySet<Permission>): boolean {
+  if (access === 'public' || access === 'authenticated') return true;
+  return typeof access === 'string' ? held.has(access) : access.some((permission) => held.has(permission));
+}
 
 export interface RouteContract<
   Params extends z.ZodType = z.ZodType,

@@ -6,7 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import express, { type Express } from 'express';
 import createRouter from 'find-my-way';
 import { Refusal, refuse } from '../../contracts/errors.ts';
-import { isCommand, type RouteContract, type RouteSurface } from '../../contracts/http/route.ts';
+import { admits, isCommand, type RouteContract, type RouteSurface } from '../../contracts/http/route.ts';
 import type { Authenticator } from '../auth/port.ts';
 import type { Logger, Metrics, RouteMetrics } from '../telemetry/port.ts';
 import { type BodyLimits, ClientGone, readJson } from './body.ts';
@@ -106,8 +106,8 @@ export function createHttpApp(options: HttpAppOptions): Express {
     });
     if (caller === null) refuse('UNAUTHORIZED', 'No authorization provided');
     exchange.caller = caller;
-    if (contract.access !== 'authenticated' && !caller.permissions.has(contract.access)) {
-      refuse('FORBIDDEN', `This needs the permission ${contract.access}.`);
+    if (!admits(contract.access, caller.permissions)) {
+      refuse('FORBIDDEN', `This needs the permission ${[contract.access].flat().join(' or ')}.`);
     }
   }
 
