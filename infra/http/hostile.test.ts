@@ -11,6 +11,7 @@ describe('Hostile requests', () => {
   before(async () => {
     app = await serveFixture({
       settleMs: 0,
+      limits: { anonymousKeysPerMinute: 1_000 },
       server: { headersTimeoutMs: 300, requestTimeoutMs: 600, keepAliveTimeoutMs: 200 },
     });
   });

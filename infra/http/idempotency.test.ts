@@ -182,6 +182,17 @@ describe('A command route with an Idempotency-Key', () => {
     expect([replayed(first), replayed(again)]).to.deep.equal([false, true]);
   });
 
+  it('cannot be used without end by somebody who is not logged in', async () => {
+    await app.close();
+    app = await serveFixture({ settleMs: 0, limits: { anonymousKeysPerMinute: 2 } });
+    const statuses: number[] = [];
+    for (const key of ['k1', 'k2', 'k3']) {
+      statuses.push((await keyed('/api/open', key, { message: 'hi' }, {} as never)).status);
+    }
+    expect(statuses).to.deep.equal([200, 200, 429]);
+    expect((await keyed('/api/send', 'k3')).status).to.equal(201);
+  });
+
   it('does nothing on reads', async () => {
     const read = await fetch(`${app.url}/api/things/1`, { headers: { 'Idempotency-Key': 'not valid' } });
     expect(read.status).to.equal(200);

@@ -5,6 +5,7 @@
  * same command id, which appends nothing twice.
  */
 import { createHash, createHmac } from 'node:crypto';
+import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { v5 as uuidV5 } from 'uuid';
 import type { Caller } from '../../contracts/caller.ts';
 import type { Position } from '../../contracts/envelope.ts';
@@ -26,6 +27,28 @@ export function recordId(caller: Caller | null, address: string, route: string, 
   const scope =
     caller === null ? `${address} ${route}` : `${caller.actor.kind} ${caller.userId} ${caller.actor.id}`;
   return createHash('sha256').update(`${scope}\n${key}`).digest('hex');
+}
+
+/**
+ * Bounds the keys that one address may use without being logged in: each leaves a record in the log, and nobody
+ * may fill it anonymously.
+ */
+export function createAnonymousKeyLimit(perMinute: number): (address: string) => Promise<void> {
+  const limiter = new RateLimiterMemory({ points: perMinute, duration: 60 });
+  return async (address) => {
+    try {
+      await limiter.consume(address);
+    } catch (rejected) {
+      if (!(rejected instanceof RateLimiterRes)) throw rejected;
+      throw new Refusal(
+        'RATE_LIMIT_EXCEEDED',
+        'Too many requests with an Idempotency-Key: try again later.',
+        {
+          retryAfterSeconds: Math.ceil(rejected.msBeforeNext / 1_000),
+        },
+      );
+    }
+  };
 }
 
 /** The command id of every try of a request. */

@@ -15,6 +15,7 @@ import { Exchange, type Settle } from './exchange.ts';
 import {
   checkKey,
   commandIdOf,
+  createAnonymousKeyLimit,
   createIdempotency,
   fingerprintOf,
   type RenderedAnswer,
@@ -43,9 +44,16 @@ export interface HttpLimits {
   readonly bodyDepth: number;
   /** How long a repeated request waits for the first one with its Idempotency-Key. */
   readonly repeatWaitMs: number;
+  /** Requests with an Idempotency-Key that an address may send in a minute without being logged in. */
+  readonly anonymousKeysPerMinute: number;
 }
 
-const DEFAULT_LIMITS: HttpLimits = { bodyBytes: 1024 * 1024, bodyDepth: 64, repeatWaitMs: 30_000 };
+const DEFAULT_LIMITS: HttpLimits = {
+  bodyBytes: 1024 * 1024,
+  bodyDepth: 64,
+  repeatWaitMs: 30_000,
+  anonymousKeysPerMinute: 60,
+};
 /** Longer path parameters match no route. */
 const MAX_PARAM_LENGTH = 512;
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
@@ -74,6 +82,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
   const bodyLimits: BodyLimits = { maxBytes: limits.bodyBytes, maxDepth: limits.bodyDepth };
   const corsOrigins = new Set(options.corsOrigins);
   const once = createIdempotency({ port: options.idempotency, maxWaitMs: limits.repeatWaitMs });
+  const limitAnonymousKeys = createAnonymousKeyLimit(limits.anonymousKeysPerMinute);
 
   const render = ({ status, body, headers }: JsonAnswer): RenderedAnswer => ({
     status,
@@ -130,6 +139,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
       if (typeof key !== 'string') return run();
 
       checkKey(key);
+      if (exchange.caller === null) await limitAnonymousKeys(exchange.address);
       const id = recordId(exchange.caller, exchange.address, route, key);
       exchange.commandId = commandIdOf(id);
       const { answer, replayed } = await once<StreamAnswer>(
