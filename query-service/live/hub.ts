@@ -262,8 +262,11 @@ export async function createHub(options: HubOptions): Promise<Hub> {
     };
     client.group = group;
     topic.groups.push(group);
-    collect(topic, group, null);
-    flush(topic, null);
+    const joined = topic;
+    guarded(joined, () => {
+      collect(joined, group, null);
+      flush(joined, null);
+    });
   }
 
   function leave(client: Client): void {
