@@ -35,6 +35,10 @@ describe('The log', () => {
       'x',
     );
     logger.info({ request: { headers: { 'set-cookie': 's4', cookie: 's5', 'x-api-key': 's6' } } }, 'x');
+    const sent = { tries: [{ token: 's7', count: 1 }] };
+    logger.child({ token: 's8' }).info(sent, 'x');
+    expect(lines[2]?.tries).to.deep.equal([{ token: '[redacted]', count: 1 }]);
+    expect(sent.tries[0]?.token).to.equal('s7'); // what was passed is not touched
     expect(JSON.stringify(lines)).to.not.match(/s\d"/);
     expect(lines[0]?.user).to.deep.equal({ apiKey: '[redacted]', name: 'ada' });
   });
