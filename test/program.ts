@@ -37,6 +37,7 @@ export interface ProgramOptions {
   /** Kept when it is given; otherwise a temporary folder is made, and removed at the end. */
   readonly dataDir?: string;
   readonly env?: Readonly<Record<string, string>>;
+  readonly readyWithinMs?: number;
 }
 
 /** Starts the program and waits until it is ready. */
@@ -55,7 +56,8 @@ export async function startProgram(options: ProgramOptions = {}): Promise<Progra
  * Starts the program without waiting until it is ready. It sees nothing of the environment but PATH and what is
  * given here, and no .env file, so that a developer's keys take no part in tests.
  */
-export async function launchProgram({ dataDir, env }: ProgramOptions = {}): Promise<Program> {
+export async function launchProgram(options: ProgramOptions = {}): Promise<Program> {
+  const { dataDir, env, readyWithinMs = READY_WITHIN_MS } = options;
   const folder = dataDir ?? (await mkdtemp(join(tmpdir(), 'odeon-program-')));
   const child = spawn(process.execPath, [MAIN], {
     cwd: folder,
@@ -86,7 +88,7 @@ export async function launchProgram({ dataDir, env }: ProgramOptions = {}): Prom
 
   const urlSaid = () => /ready at (http:\S+)/.exec(stdout)?.[1];
   async function becomeReady(): Promise<void> {
-    const within = { withinMs: READY_WITHIN_MS };
+    const within = { withinMs: readyWithinMs };
     const url = await condition(urlSaid, { ...within, what: 'the ready line', or: exited });
     const healthy = async () => (await fetch(`${url}/health`)).status === 200;
     await condition(healthy, { ...within, what: 'GET /health to answer 200', or: exited });

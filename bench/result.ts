@@ -1,0 +1,14 @@
+/** What a benchmark gives: our figure beside that of the simplest thing that does the same work. */
+export interface BenchResult {
+  readonly name: string;
+  /** The median of the floor; null for a figure that is held against nothing. */
+  readonly floor: number | null;
+  readonly ours: number;
+  readonly unit: string;
+  /** How near ours comes to the floor, 1 being as good; null without a floor. */
+  readonly ratio: number | null;
+  /** The ratio that is asked for; null when none is. */
+  readonly target: number | null;
+}
+
+export type Bench = () => Promise<BenchResult | readonly BenchResult[]>;
