@@ -408,9 +408,12 @@ export const listSessions = route({
   surface: 'luna',
   method: 'GET',
   path: '/api/chat/sessions',
-  summary: "Lists the caller's conversations, the one that changed last first.",
+  summary:
+    'Conversations, the one that changed last first. Whoever sees everything gets those of all, or of one user ' +
+    'with `userId`.',
   access: 'chat:read',
   query: z.object({
+    userId: z.string().optional(),
     limit: limit(100, 50),
     offset,
     archived: z

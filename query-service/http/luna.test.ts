@@ -30,15 +30,30 @@ describe("Luna's reads", () => {
     it('has the own ones, the one that changed last first, archived ones apart', async () => {
       const [first, second] = [await create('ada'), await create('ada')];
       const archived = await create('ada');
-      await create('bob');
+      const bobs = await create('bob');
       await app.call('ada', 'PATCH', `${SESSIONS}/${archived}`, { body: { isArchived: true } });
       await app.call('ada', 'PATCH', `${SESSIONS}/${first}`, { body: { title: 'changed last' } });
       expect(await ids('ada')).to.deep.equal([first, second]);
       expect(await ids('ada', '?archived=true')).to.deep.equal([archived]);
-      expect(await ids('root')).to.deep.equal([]);
+      expect(await ids('bob')).to.deep.equal([bobs]);
       const { body } = await app.call('ada', 'GET', `${SESSIONS}?limit=1&offset=1`);
       expect(body).to.include({ limit: 1, offset: 1 });
       expect(body.sessions[0].id).to.equal(second);
+    });
+
+    it('has everybody’s for who sees all, or those of one user, now and in the past', async () => {
+      const [adas, bobs, archived] = [await create('ada'), await create('bob'), await create('bob')];
+      await app.call('bob', 'PATCH', `${SESSIONS}/${archived}`, { body: { isArchived: true } });
+      for (const asOf of ['', `&asOf=${await positionOf('root')}`]) {
+        for (const name of ['audra', 'root'] as const) {
+          expect(await ids(name, `?limit=9${asOf}`), name).to.deep.equal([bobs, adas]);
+          expect(await ids(name, `?userId=ada${asOf}`), name).to.deep.equal([adas]);
+          expect(await ids(name, `?archived=true${asOf}`), name).to.deep.equal([archived]);
+          expect(await ids(name, `?userId=nobody${asOf}`), name).to.deep.equal([]);
+        }
+        expect(await ids('ada', `?userId=ada${asOf}`)).to.deep.equal([adas]);
+        expect(await ids('ada', `?userId=bob${asOf}`)).to.deep.equal([]);
+      }
     });
 
     it('refuses bounds that it does not keep', async () => {

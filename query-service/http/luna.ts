@@ -6,7 +6,7 @@ import type { FactDocument, UsageDocument } from '../../contracts/read-models/do
 import { callerOf, type Endpoint, endpoint } from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import { type AsOfDependencies, readsAsOf } from './as-of.ts';
-import { messagesOf, visibleConversation } from './visible.ts';
+import { messagesOf, visibleConversation, visibleOwner } from './visible.ts';
 
 export interface LunaQueryDependencies extends AsOfDependencies {
   readonly readModels: ReadModels;
@@ -19,8 +19,9 @@ export function lunaChatQueryEndpoints(deps: LunaQueryDependencies): Endpoint[] 
     endpoint(luna.listSessions, async ({ query, context }) => {
       const { limit, offset, archived } = query;
       const { reads, headers } = await readsAsOf(query.asOf, deps);
-      const owner = callerOf(context).userId;
-      const found = await reads.conversations({ owner, archived }, { limit, offset });
+      const owner = chosenOwner(callerOf(context), query.userId);
+      const found =
+        owner === null ? [] : await reads.conversations({ ...owner, archived }, { limit, offset });
       return {
         status: 200,
         headers,
@@ -55,13 +56,9 @@ export function lunaChatQueryEndpoints(deps: LunaQueryDependencies): Endpoint[] 
     }),
 
     endpoint(luna.listActivity, async ({ query, context }) => {
-      const caller = callerOf(context);
-      const { userId = visibleOwner(caller) } = query;
       const { reads, headers } = await readsAsOf(query.asOf, deps);
-      const hidden = userId !== undefined && !sees(caller, userId);
-      const found = hidden
-        ? []
-        : await reads.activity({ ...given({ owner: userId }), ...kinds(query) }, query);
+      const owner = chosenOwner(callerOf(context), query.userId);
+      const found = owner === null ? [] : await reads.activity({ ...owner, ...kinds(query) }, query);
       return { status: 200, headers, body: logs(found) };
     }),
 
@@ -81,9 +78,11 @@ export function lunaChatQueryEndpoints(deps: LunaQueryDependencies): Endpoint[] 
   ];
 }
 
-/** Whose rows are shown when no user was chosen; undefined: everybody's. */
-const visibleOwner = (caller: Caller): string | undefined =>
-  caller.permissions.has('all:read') ? undefined : caller.userId;
+/** Whose things are listed: the chosen user's, or all that the caller sees. Null: that user's are hidden. */
+function chosenOwner(caller: Caller, userId: string | undefined): { readonly owner?: string } | null {
+  if (userId === undefined) return visibleOwner(caller);
+  return sees(caller, userId) ? { owner: userId } : null;
+}
 
 type Given<Fields> = { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> };
 const given = <Fields extends object>(fields: Fields): Given<Fields> =>

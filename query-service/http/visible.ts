@@ -1,4 +1,4 @@
-/** What every read of a conversation begins with: what a caller may not see looks as if it did not exist. */
+/** What the reads of conversations begin with: what a caller may not see looks as if it did not exist. */
 import { type Caller, sees } from '../../contracts/caller.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { ChatReads, MessagePage } from '../../contracts/read-models/chat-reads.ts';
@@ -16,6 +16,10 @@ export async function visibleConversation(
   }
   return conversation;
 }
+
+/** Whose things lists show to the caller: their own, or everybody's. */
+export const visibleOwner = (caller: Caller): { readonly owner?: string } =>
+  caller.permissions.has('all:read') ? {} : { owner: caller.userId };
 
 /** @throws Refusal VALIDATION_ERROR when the page is to begin beside a message that is not there */
 export async function messagesOf(reads: ChatReads, conversationId: string, page: MessagePage) {

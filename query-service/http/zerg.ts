@@ -2,7 +2,7 @@
 import * as zerg from '../../contracts/http/zerg.ts';
 import { callerOf, type Endpoint, endpoint } from '../../infra/http/port.ts';
 import { type AsOfDependencies, readsAsOf } from './as-of.ts';
-import { messagesOf, visibleConversation } from './visible.ts';
+import { messagesOf, visibleConversation, visibleOwner } from './visible.ts';
 
 export interface ZergQueryDependencies extends AsOfDependencies {
   /** What answers where no model was asked for. */
@@ -14,10 +14,9 @@ export function zergChatQueryEndpoints(deps: ZergQueryDependencies): Endpoint[] 
   return [
     endpoint(zerg.listChats, async ({ query, context }) => {
       const { limit, offset } = query;
-      const caller = callerOf(context);
-      const owned = caller.permissions.has('all:read') ? {} : { owner: caller.userId };
+      const owner = visibleOwner(callerOf(context));
       const { reads, headers } = await readsAsOf(query.asOf, deps);
-      const found = await reads.conversations({ ...owned, status: 'active' }, { limit, offset });
+      const found = await reads.conversations({ ...owner, status: 'active' }, { limit, offset });
       const sessions = found.map((doc) => zerg.renderSession(doc, defaultModel));
       return { status: 200, headers, body: zerg.zergOk(sessions) };
     }),
