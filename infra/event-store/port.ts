@@ -41,9 +41,12 @@ export interface AppendResult {
 export interface EventPage {
   /** In the order asked for; may be empty when the filter skipped everything. */
   readonly events: readonly EventEnvelope[];
-  /** Everything up to here (in reading order, this one included) was read or skipped by the filter. */
+  /**
+   * Everything up to here was read or skipped by the filter, this one included: forwards the highest position
+   * looked at, backwards the lowest.
+   */
   readonly position: Position;
-  /** True when, at the time of reading, nothing lay beyond `position`. */
+  /** True when, at the time of reading, `position` was the head of the whole log, whatever range was asked for. */
   readonly caughtUp: boolean;
 }
 
@@ -78,7 +81,7 @@ export interface EventStore {
    * Appends all events or none, and answers when they are on disk. Idempotent by event id: the same batch to
    * the same stream again answers what it answered the first time, whatever was expected; a batch of which
    * some ids exist, or exist elsewhere, is refused with `EventIdConflict`.
-   * @throws WrongExpectedRevision | EventIdConflict | StoreUnavailable
+   * @throws WrongExpectedRevision | EventIdConflict | StoreUnavailable | RangeError (no events, a bad name)
    */
   append(
     stream: string,
@@ -94,7 +97,7 @@ export interface EventStore {
 
   /**
    * Catches up from `after`, then goes on with what is committed, woken by commits. Reads only as fast as it
-   * is iterated, and holds no more than a page.
+   * is iterated, and holds no more than a page. Begun at the head it yields nothing until the next commit.
    */
   subscribe(options: SubscribeOptions): AsyncIterable<EventPage>;
 
