@@ -38,6 +38,13 @@ const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 };
 
+/** Proxies may name the host in the request line, too; what parses such URLs stumbles over unsound hosts. */
+function originForm(url: string): string {
+  if (url.startsWith('/') || url === '*') return url;
+  const rest = url.replace(/^[^:/?]*:\/\/[^/?]*/, '');
+  return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
 export function createHttpServer(app: RequestListener, limits: Partial<HttpServerLimits> = {}): Server {
   const bounds = { ...DEFAULT_LIMITS, ...limits };
   const latest = new WeakMap<Duplex, ServerResponse>();
@@ -53,6 +60,7 @@ export function createHttpServer(app: RequestListener, limits: Partial<HttpServe
     },
     (request, response) => {
       latest.set(request.socket, response);
+      request.url = originForm(request.url ?? '/');
       app(request, response);
     },
   );

@@ -328,13 +328,10 @@ const { 'Cross-Origin-Resource-Policy': _policy, ...withoutPolicy } = securityHe
 const isRouted = (method: string | undefined): method is (typeof METHODS)[number] =>
   (METHODS as readonly (string | undefined)[]).includes(method);
 
-/** Without the query; of a URL with a host, as proxies send, the part after it. */
-function pathOf(request: IncomingMessage): string {
-  const url = request.url ?? '/';
+const pathOf = ({ url = '/' }: IncomingMessage): string => {
   const question = url.indexOf('?');
-  const path = question < 0 ? url : url.slice(0, question);
-  return path.startsWith('/') ? path : path.replace(/^[a-z][a-z\d+.-]*:\/\/[^/]*/i, '') || '/';
-}
+  return question < 0 ? url : url.slice(0, question);
+};
 
 function notFound(path: string): Refusal {
   try {
