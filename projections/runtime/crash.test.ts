@@ -36,7 +36,7 @@ const program = `
   }`;
 
 describe('the projection runtime, killed', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
 
   it('goes on from its last batch: read models equal to the log, event for event', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'odeon-crash-'));

@@ -32,7 +32,7 @@ import { fedCopy, openNewFeed, openRunning, type Running, readerPosition } from 
 import { statusReporter } from './status.ts';
 
 /** Events of a batch, at most: a few milliseconds of work. */
-const BATCH_SIZE = 200;
+const BATCH_SIZE = 100;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 5_000;
 /** How many set-aside events `failures` lists: the first ones are those to look at. */
