@@ -1,6 +1,6 @@
 /** What other parts may ask of the projections while they run. */
 import { z } from 'zod';
-import { type EventEnvelope, position } from './envelope.ts';
+import { position } from './envelope.ts';
 
 /**
  * How a projection is doing. While an old version's copy serves the readers, `version`, `position` and `lag`
@@ -65,9 +65,3 @@ export const setAsideEvent = z.object({
   failedAt: z.string(),
 });
 export type SetAsideEvent = z.infer<typeof setAsideEvent>;
-
-/** The documents that a projection makes from these events (in the order of the log), by id: for `?asOf=`. */
-export type FoldProjection = (
-  projection: string,
-  events: Iterable<EventEnvelope>,
-) => ReadonlyMap<string, unknown>;
