@@ -179,7 +179,10 @@ export function createCommandBus({ store, snapshots, onSnapshotError }: CommandB
       } catch (error) {
         if (!(error instanceof WrongExpectedRevision)) throw error;
         if (tries === MAX_TRIES) {
-          throw new Refusal('CONFLICT', 'Too many others changed this at the same time: try again.');
+          // Not the decision's last word: a repeat of the request may well succeed.
+          throw new Refusal('CONFLICT', 'Too many others changed this at the same time: try again.', {
+            retryAfterSeconds: 1,
+          });
         }
         loaded = await refresh(aggregate, stream);
         fresh = true;
