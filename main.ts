@@ -180,7 +180,6 @@ async function start(
     metrics,
     activityRow,
   });
-  onClose(() => live.close());
 
   const endpoints: Endpoint[] = systemEndpoints({
     status: () => (isReady() ? 'healthy' : 'starting'),
@@ -242,6 +241,8 @@ async function start(
   if (roles.has('query')) live.attachWebSockets(server);
   const url = await listen(server, config);
   onClose(() => closeServer(server));
+  // Before the server, which waits for what is open.
+  onClose(() => live.close());
 
   await caughtUp(await store.head());
   let announced: { email: string; password: string } | null = null;
