@@ -4,6 +4,9 @@
  */
 import { z } from 'zod';
 import { messageContent, requestedModel } from '../commands/conversation.ts';
+import { routerDecision } from '../events/conversation.ts';
+import { lunaActivity, lunaAnswer } from '../http/luna.ts';
+import { zergMessage } from '../http/zerg.ts';
 
 /**
  * The `id:` of a frame, given back as `Last-Event-ID` or `?lastEventId=`: the position up to which the reader has
@@ -20,50 +23,17 @@ export const frameId = z
 
 // ── Luna ──────────────────────────────────────────────────────────────────
 export const routerMetadata = z.object({
-  class: z.enum(['chat', 'transform', 'factual', 'actionable']),
+  class: routerDecision.shape.class,
   route: z.enum(['nano', 'pro', 'pro+tools']),
   needs_fresh_data: z.boolean(),
   needs_tools: z.boolean(),
-  risk_if_wrong: z.enum(['low', 'medium', 'high']),
-  confidence: z.enum(['estimate', 'verified']),
-  decision_source: z.enum(['hard_rule', 'regex', 'keyword', 'classifier']),
+  risk_if_wrong: routerDecision.shape.riskIfWrong,
+  confidence: routerDecision.shape.confidence,
+  decision_source: routerDecision.shape.decisionSource,
   decision_time_ms: z.number(),
   matched_patterns: z.array(z.string()),
 });
 export type RouterMetadata = z.infer<typeof routerMetadata>;
-
-export const lunaMetrics = z.object({
-  promptTokens: z.int(),
-  completionTokens: z.int(),
-  processingTimeMs: z.number(),
-  tokensPerSecond: z.number(),
-  toolsUsed: z.array(z.string()),
-  /** `none` when no model answered. */
-  model: z.string(),
-  llmBreakdown: z.array(
-    z.object({
-      node: z.string(),
-      model: z.string(),
-      provider: z.string(),
-      inputTokens: z.int(),
-      outputTokens: z.int(),
-      cacheTokens: z.int(),
-      /** US dollars; null when the price is not known. */
-      cost: z.number().nullable(),
-      durationMs: z.number(),
-    }),
-  ),
-  /** US dollars; left out when a price is not known. */
-  totalCost: z.number().optional(),
-  routeInfo: z
-    .object({
-      route: z.enum(['nano', 'pro', 'pro+tools']),
-      confidence: z.enum(['estimate', 'verified']),
-      class: z.string(),
-    })
-    .optional(),
-});
-export type LunaMetrics = z.infer<typeof lunaMetrics>;
 
 export const lunaFrame = z.discriminatedUnion('type', [
   z.object({
@@ -86,13 +56,11 @@ export const lunaFrame = z.discriminatedUnion('type', [
     durationMs: z.number(),
   }),
   z.object({ type: z.literal('content'), content: z.string() }),
+  /** The answer without its content, which was shown. */
   z.object({
     type: z.literal('done'),
-    messageId: z.string(),
-    tokensUsed: z.int(),
-    metrics: lunaMetrics,
+    ...lunaAnswer.omit({ content: true }).shape,
     router_metadata: routerMetadata.optional(),
-    status: z.enum(['completed', 'interrupted']),
     interrupted: z.literal(true).optional(),
   }),
   z.object({ type: z.literal('error'), error: z.string(), messageId: z.string() }),
@@ -100,24 +68,6 @@ export const lunaFrame = z.discriminatedUnion('type', [
 export type LunaFrame = z.infer<typeof lunaFrame>;
 
 // ── activity ──────────────────────────────────────────────────────────────
-/** A row of Luna's activity log. */
-export const lunaActivity = z.object({
-  id: z.string(),
-  userId: z.string(),
-  sessionId: z.string().optional(),
-  turnId: z.string().optional(),
-  category: z.string(),
-  eventType: z.string(),
-  level: z.enum(['info', 'success', 'warn', 'error']),
-  title: z.string(),
-  message: z.string().optional(),
-  details: z.record(z.string(), z.unknown()).optional(),
-  source: z.string().optional(),
-  durationMs: z.number().optional(),
-  createdAt: z.string(),
-});
-export type LunaActivity = z.infer<typeof lunaActivity>;
-
 export const activityFrame = z.discriminatedUnion('type', [
   z.object({ type: z.literal('connected'), timestamp: z.string() }),
   z.object({ type: z.literal('ping'), timestamp: z.string() }),
@@ -126,16 +76,6 @@ export const activityFrame = z.discriminatedUnion('type', [
 export type ActivityFrame = z.infer<typeof activityFrame>;
 
 // ── ZERG ──────────────────────────────────────────────────────────────────
-export const zergMessage = z.object({
-  id: z.string(),
-  session_id: z.string(),
-  role: z.enum(['user', 'assistant']),
-  content: z.string(),
-  /** Unix seconds. */
-  timestamp: z.int(),
-});
-export type ZergMessage = z.infer<typeof zergMessage>;
-
 const ofTurn = { turn_id: z.string(), message_id: z.string() };
 
 /** What both of ZERG's transports send about a conversation. */

@@ -1,24 +1,9 @@
 /** The activity feed in Luna Chat's frames (api-notes A2.10), for one owner or for all. */
 import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
-import type { ActivityFrame, LunaActivity } from '../../contracts/live/frames.ts';
+import { renderActivity } from '../../contracts/http/luna.ts';
+import type { ActivityFrame } from '../../contracts/live/frames.ts';
 import type { ActivityDocument } from '../../contracts/read-models/documents.ts';
 import { eventFeed, type Feed, type Frame, rememberingLast, sse } from './feed.ts';
-
-export const lunaActivity = (row: ActivityDocument): LunaActivity => ({
-  id: row.id,
-  userId: row.owner,
-  ...(row.conversationId !== null && { sessionId: row.conversationId }),
-  ...(row.turnId !== null && { turnId: row.turnId }),
-  category: row.category,
-  eventType: row.eventType,
-  level: row.level,
-  title: row.title,
-  ...(row.message !== null && { message: row.message }),
-  details: row.details,
-  source: row.source,
-  ...(row.durationMs !== null && { durationMs: row.durationMs }),
-  createdAt: row.createdAt,
-});
 
 const dataOnly = (data: ActivityFrame, id: string | null = null): Frame => ({ id, name: null, data });
 
@@ -30,8 +15,8 @@ export function activityFeeds(activityRow: (event: OdeonEvent) => ActivityDocume
   const text = rememberingLast((event) => {
     const row = activityRow(event as OdeonEvent);
     if (row === null) return null;
-    const frame = { type: 'activity' as const, timestamp: row.createdAt, activity: lunaActivity(row) };
-    return sse.encode(dataOnly(frame, event.position));
+    const activity = renderActivity(row, event.position);
+    return sse.encode(dataOnly({ type: 'activity', timestamp: row.createdAt, activity }, event.position));
   });
   const ping = (timestamp: string) => dataOnly({ type: 'ping', timestamp });
   /** `owner` null: everybody's. */

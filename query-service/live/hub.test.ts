@@ -132,7 +132,7 @@ describe('the hub of the live feeds', () => {
     const sinks = Array.from({ length: 12 }, (_, i) => new SlowSink(i % 3 === 0));
     for (const sink of sinks) hub.subscribe(logFeed({}), now(), sink);
     const positions: string[] = [];
-    for (let round = 0; round < 60; round++) {
+    for (let round = 0; round < 40; round++) {
       const sizes = Array.from({ length: 1 + Math.floor(random() * 8) }, () =>
         Math.floor(random() ** 4 * 200_000),
       );

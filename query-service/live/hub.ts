@@ -399,8 +399,8 @@ export async function createHub(options: HubOptions): Promise<Hub> {
   /** Where to begin to fold, so that the answer that was current at `at` is known in full. */
   async function firstRevision(source: Source & { kind: 'conversation' }, at: Position): Promise<number> {
     let { turnId } = source;
-    for await (const page of store.readStream(source.stream, { direction: 'backwards' })) {
-      for (const event of page as readonly ConversationEvent[]) {
+    for await (const page of backwards(source.stream)) {
+      for (const event of page) {
         if (turnId === null) {
           if (event.type === 'TurnStarted' && !isAfter(event.position, at)) turnId = event.data.turnId;
         } else if (event.type === 'MessageSent' && event.data.turnId === turnId) {
@@ -409,6 +409,21 @@ export async function createHub(options: HubOptions): Promise<Hub> {
       }
     }
     return 0;
+  }
+
+  /** What is looked for is mostly near the end: a little is read first, then more. */
+  async function* backwards(stream: string): AsyncGenerator<readonly ConversationEvent[]> {
+    let from: number | undefined;
+    for (let limit = 16; ; limit = Math.min(limit * 4, 1_024)) {
+      let read = 0;
+      const options = { direction: 'backwards', limit, ...(from !== undefined && { from }) } as const;
+      for await (const page of store.readStream(stream, options)) {
+        yield page as readonly ConversationEvent[];
+        read += page.length;
+        from = page.at(-1)!.revision - 1;
+      }
+      if (read < limit || from === undefined || from < 0) return;
+    }
   }
 
   /** Writes even what is larger than may be pending, piece by piece. */
@@ -468,8 +483,8 @@ export async function createHub(options: HubOptions): Promise<Hub> {
   }
 
   async function findTurnEnd(stream: string, turnId: string, after: Position): Promise<TurnEnd | null> {
-    for await (const page of store.readStream(stream, { direction: 'backwards' })) {
-      for (const event of page as readonly ConversationEvent[]) {
+    for await (const page of backwards(stream)) {
+      for (const event of page) {
         if (!isAfter(event.position, after)) return null;
         if (isTurnEnd(event) && event.data.turnId === turnId) return event;
       }

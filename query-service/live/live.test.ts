@@ -209,7 +209,7 @@ describe('live feeds over HTTP', () => {
         confidence: 'estimate',
         class: 'chat',
       });
-      expect(done.metrics.llmBreakdown.length).to.be.above(0);
+      expect(done.metrics.llmBreakdown!.length).to.be.above(0);
       expect(done.router_metadata).to.deep.equal((frames[1] as { router_metadata: unknown }).router_metadata);
     });
 
@@ -237,7 +237,7 @@ describe('live feeds over HTTP', () => {
       expect((await ended).data.content).to.equal(content);
       expect(feed.response.headers['x-turn-id']).to.equal(turnId);
       await until(feed.ended);
-      expect(feed.frames().at(-1)).to.include({ type: 'done', status: 'completed' });
+      expect(feed.frames().at(-1)).to.include({ type: 'done', status: 'complete' });
       const again = await live.live.turnFeeds.turnEnded(turn, new AbortController().signal);
       expect(again.data.turnId).to.equal(turnId);
     });

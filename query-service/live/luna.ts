@@ -1,15 +1,10 @@
 /** A turn in Luna Chat's frames (api-notes A2.2): data-only server-sent events, at the end `[DONE]`. */
 import type { RouterDecision } from '../../contracts/events/conversation.ts';
+import { type LunaAnswer, renderAnswer, type TurnSteps } from '../../contracts/http/luna.ts';
 import type { TurnEnd } from '../../contracts/live/feeds.ts';
-import type { LunaFrame, LunaMetrics, RouterMetadata } from '../../contracts/live/frames.ts';
+import type { LunaFrame, RouterMetadata } from '../../contracts/live/frames.ts';
 import type { ConversationEvent, Item } from './answer.ts';
 import type { AnswerFormat, Frame } from './feed.ts';
-
-/** What the last frame says of how the answer came about. */
-interface TurnFold {
-  readonly decision: RouterDecision | null;
-  readonly breakdown: LunaMetrics['llmBreakdown'];
-}
 
 const lunaRoute = { nano: 'nano', pro: 'pro', tools: 'pro+tools' } as const;
 
@@ -27,9 +22,9 @@ export const routerMetadata = (decision: RouterDecision): RouterMetadata => ({
 
 const dataOnly = (data: LunaFrame): Omit<Frame, 'id'> => ({ name: null, data });
 
-export const lunaTurn: AnswerFormat<TurnFold> = {
+export const lunaTurn: AnswerFormat<TurnSteps> = {
   name: 'luna',
-  initial: { decision: null, breakdown: [] },
+  initial: { decision: null, calls: [] },
 
   fold(fold, event) {
     switch (event.type) {
@@ -37,17 +32,13 @@ export const lunaTurn: AnswerFormat<TurnFold> = {
         return { ...fold, decision: event.data.decision };
       case 'ModelAnswered': {
         const { provider, model, usage, costUsd, durationMs } = event.data;
-        const call = {
-          node: `answer:${fold.breakdown.length + 1}`,
-          model,
-          provider,
-          inputTokens: usage.promptTokens,
-          outputTokens: usage.completionTokens,
-          cacheTokens: usage.cachedTokens,
-          cost: costUsd,
-          durationMs,
-        };
-        return { ...fold, breakdown: [...fold.breakdown, call] };
+        const call = { provider, model, usage, costUsd, durationMs, error: null };
+        return { ...fold, calls: [...fold.calls, call] };
+      }
+      case 'ModelFailed': {
+        const { provider, model, durationMs, reason } = event.data;
+        const call = { provider, model, usage: null, costUsd: null, durationMs, error: reason };
+        return { ...fold, calls: [...fold.calls, call] };
       }
       default:
         return fold;
@@ -73,7 +64,7 @@ export const lunaTurn: AnswerFormat<TurnFold> = {
   farewell: { id: null, ...dataOnly({ type: 'status', status: 'server_shutdown' }) },
 };
 
-function eventFrame({ event }: Extract<Item, { kind: 'event' }>, fold: TurnFold): LunaFrame | null {
+function eventFrame({ event }: Extract<Item, { kind: 'event' }>, fold: TurnSteps): LunaFrame | null {
   switch (event.type) {
     case 'TurnStarted':
       return { type: 'status', status: 'thinking' };
@@ -88,9 +79,9 @@ function eventFrame({ event }: Extract<Item, { kind: 'event' }>, fold: TurnFold)
       return { type: 'tool_result', id: toolCallId, name: tool, result, isError, durationMs };
     }
     case 'TurnCompleted':
-      return { type: 'done', ...doneOf(event, fold), status: 'completed' };
+      return { type: 'done', ...doneOf(event, 'complete', fold) };
     case 'TurnInterrupted':
-      return { type: 'done', ...doneOf(event, fold), status: 'interrupted', interrupted: true };
+      return { type: 'done', ...doneOf(event, 'interrupted', fold), interrupted: true };
     case 'TurnFailed':
       return { type: 'error', error: event.data.reason, messageId: event.data.messageId };
     default:
@@ -98,31 +89,10 @@ function eventFrame({ event }: Extract<Item, { kind: 'event' }>, fold: TurnFold)
   }
 }
 
-function doneOf(event: TurnEnd, { decision, breakdown }: TurnFold) {
-  const { messageId, usage, durationMs, toolsUsed, model, costUsd } = event.data;
-  const metrics: LunaMetrics = {
-    promptTokens: usage.promptTokens,
-    completionTokens: usage.completionTokens,
-    processingTimeMs: durationMs,
-    tokensPerSecond: durationMs === 0 ? 0 : Math.round((usage.completionTokens / durationMs) * 10_000) / 10,
-    toolsUsed,
-    model: model ?? 'none',
-    llmBreakdown: [...breakdown],
-    ...(costUsd !== null && { totalCost: costUsd }),
-    ...(decision !== null && {
-      routeInfo: {
-        route: lunaRoute[decision.route],
-        confidence: decision.confidence,
-        class: decision.class,
-      },
-    }),
-  };
-  return {
-    messageId,
-    tokensUsed: usage.promptTokens + usage.completionTokens,
-    metrics,
-    ...(decision !== null && { router_metadata: routerMetadata(decision) }),
-  };
+function doneOf(end: TurnEnd, status: LunaAnswer['status'], steps: TurnSteps) {
+  const { content: _shown, ...answer } = renderAnswer(end.data, status, steps);
+  const { decision } = steps;
+  return { ...answer, ...(decision !== null && { router_metadata: routerMetadata(decision) }) };
 }
 
 export const isTurnEnd = (event: ConversationEvent): event is TurnEnd & ConversationEvent =>

@@ -84,7 +84,11 @@ function readWebSocket(
       screen.see(type, text ?? '', id);
       if (left === 0) socket.terminate();
     });
-    track(() => socket.terminate());
+    // Closed before it was open, it says so by an error.
+    track(() => {
+      socket.off('error', reject).on('error', () => resolve());
+      socket.terminate();
+    });
     socket.on('close', () => resolve());
     socket.on('error', reject);
   });

@@ -1,6 +1,7 @@
 /** A conversation in ZERG's frames (api-notes A4): the same ones over server-sent events and over WebSocket. */
 import type { Position } from '../../contracts/envelope.ts';
-import type { ZergFeedFrame, ZergMessage } from '../../contracts/live/frames.ts';
+import { renderMessage, type ZergMessage } from '../../contracts/http/zerg.ts';
+import type { ZergFeedFrame } from '../../contracts/live/frames.ts';
 import type { MessageDocument } from '../../contracts/read-models/documents.ts';
 import type { ConversationEvent } from './answer.ts';
 import { type Cursor, NOTHING_READ } from './cursor.ts';
@@ -82,14 +83,6 @@ const idsOf = ({ data }: { data: { turnId: string; messageId: string } }) => ({
   message_id: data.messageId,
 });
 
-export const zergMessage = (message: MessageDocument): ZergMessage => ({
-  id: message.id,
-  session_id: message.conversationId,
-  role: message.role,
-  content: message.content,
-  timestamp: Math.floor(Date.parse(message.createdAt) / 1_000),
-});
-
 /** In UTF-16 code units: a frame that a client need not fear. */
 const LONGEST_HISTORY = 256 * 1024;
 
@@ -100,7 +93,7 @@ export function history(latest: readonly MessageDocument[]): ZergMessage[] {
   for (const message of latest) {
     size += message.content.length;
     if (size > LONGEST_HISTORY && messages.length > 0) break;
-    messages.unshift(zergMessage(message));
+    messages.unshift(renderMessage(message));
   }
   return messages;
 }
