@@ -19,10 +19,13 @@ const oneMoreMessage = (doc: ConversationDocument) => ({ messageCount: doc.messa
 export const conversations = projection<ConversationDocument>('conversations', {
   version: 1,
   document: conversationDocument,
+  // Lists are in the order of the events that last changed each: times have ties, positions do not. Luna asks by
+  // `archived` and ZERG by `status`, for one owner or for everybody.
   indexes: [
-    ['owner', 'archived', 'updatedAt'],
-    ['owner', 'status', 'updatedAt'],
-    ['status', 'updatedAt'],
+    ['owner', 'archived', 'position'],
+    ['owner', 'status', 'position'],
+    ['archived', 'position'],
+    ['status', 'position'],
   ],
   on: {
     ConversationStarted: { id, apply: (_none, event) => newConversation(event) },

@@ -7,9 +7,10 @@ const id = (event: { data: { factId: string } }): string => event.data.factId;
 export const facts = projection<FactDocument>('facts', {
   version: 1,
   document: factDocument,
+  // The fact mentioned last comes first: a document's position is that of its last mention.
   indexes: [
-    ['owner', 'lastMentioned'],
-    ['owner', 'category', 'lastMentioned'],
+    ['owner', 'position'],
+    ['owner', 'category', 'position'],
   ],
   on: {
     FactRemembered: {

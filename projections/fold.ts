@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { EventEnvelope } from '../contracts/envelope.ts';
+import type { Stored } from '../infra/read-models/port.ts';
 import { plainJson } from './plain-json.ts';
 import type { EventHandler, Projection } from './projection.ts';
 
@@ -52,7 +53,7 @@ export function applierOf(projection: Projection): Applier {
 
 /** Documents being made from events, one event after the other. */
 export interface Folding<Document> {
-  readonly documents: ReadonlyMap<string, Document>;
+  readonly documents: ReadonlyMap<string, Stored<Document>>;
   add(event: EventEnvelope): void;
 }
 
@@ -63,7 +64,7 @@ export interface Folding<Document> {
  */
 export function foldingOf<Document>(projection: Projection<Document>): Folding<Document> {
   const applier = applierOf(projection);
-  const documents = new Map<string, Document>();
+  const documents = new Map<string, Stored<Document>>();
   const blocked = new Set<string>();
   return {
     documents,
@@ -72,9 +73,10 @@ export function foldingOf<Document>(projection: Projection<Document>): Folding<D
       const id = idOrNull(applier, event);
       if (id === null || blocked.has(id)) return;
       try {
-        const next = applier.next(documents.get(id) ?? null, event);
+        const before = documents.get(id)?.body ?? null;
+        const next = applier.next(before, event);
         if (next === null) documents.delete(id);
-        else documents.set(id, next as Document);
+        else if (next !== before) documents.set(id, { id, position: event.position, body: next as Document });
       } catch {
         // The runtime has set the same event aside and shown its error to the operator.
         blocked.add(id);
@@ -90,7 +92,7 @@ export function fold<Document>(
 ): ReadonlyMap<string, Document> {
   const folding = foldingOf(projection);
   for (const event of events) folding.add(event);
-  return folding.documents;
+  return new Map([...folding.documents.values()].map(({ id, body }) => [id, body]));
 }
 
 function idOrNull(applier: Applier, event: EventEnvelope): string | null {

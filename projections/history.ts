@@ -12,11 +12,11 @@ import type {
   History,
 } from '../contracts/read-models/chat-reads.ts';
 import { CONVERSATION_STREAM } from '../contracts/read-models/conversation.ts';
-import type { ConversationDocument, MessageDocument } from '../contracts/read-models/documents.ts';
+import type { MessageDocument } from '../contracts/read-models/documents.ts';
 import type { EventFilter, EventStore, ReadAllOptions } from '../infra/event-store/port.ts';
 import { activityRow, activityTypes } from './activity.ts';
 import { conversations } from './conversations.ts';
-import { applierOf, foldingOf } from './fold.ts';
+import { applierOf, type Folding, foldingOf } from './fold.ts';
 import { messages } from './messages.ts';
 import type { Projection } from './projection.ts';
 
@@ -34,7 +34,7 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
   return {
     async conversation(id) {
       const filter = { stream: CONVERSATION_STREAM + id, types: typesOf(conversations) };
-      return (await foldAll(conversations, read({ filter }))).get(id) ?? null;
+      return (await foldAll(conversations, read({ filter }))).get(id)?.body ?? null;
     },
 
     async conversations(wanted, { limit, offset }) {
@@ -44,9 +44,10 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
         ...(wanted.owner !== undefined && { owner: wanted.owner }),
       };
       return [...(await foldAll(conversations, read({ filter }))).values()]
-        .filter((doc) => matches(doc, wanted))
-        .sort(lastChangedFirst)
-        .slice(offset, offset + limit);
+        .filter(({ body }) => matches(body, wanted))
+        .sort(newestFirst)
+        .slice(offset, offset + limit)
+        .map(({ body }) => body);
     },
 
     async messages(conversationId, { before, after, limit }) {
@@ -82,10 +83,7 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
         return found;
       };
       const found = await Promise.all(activityFilters(wanted).map(rows));
-      return found
-        .flat()
-        .sort((a, b) => comparePositions(b.position, a.position))
-        .slice(0, limit);
+      return found.flat().sort(newestFirst).slice(0, limit);
     },
   };
 }
@@ -112,7 +110,7 @@ const messageOf = applierOf(messages);
 async function foldAll<Document>(
   projection: Projection<Document>,
   events: AsyncIterable<EventEnvelope>,
-): Promise<ReadonlyMap<string, Document>> {
+): Promise<Folding<Document>['documents']> {
   const folding = foldingOf(projection);
   for await (const event of events) folding.add(event);
   return folding.documents;
@@ -125,6 +123,5 @@ const matches = <Document extends object>(
 ): boolean =>
   Object.entries(wanted).every(([field, value]) => (document as Record<string, unknown>)[field] === value);
 
-const lastChangedFirst = (a: ConversationDocument, b: ConversationDocument): number =>
-  compare(b.updatedAt, a.updatedAt) || compare(b.id, a.id);
-const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+const newestFirst = (a: { position: Position }, b: { position: Position }): number =>
+  comparePositions(b.position, a.position);

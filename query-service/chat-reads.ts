@@ -16,7 +16,7 @@ export function presentReads(readModels: ReadModels): ChatReads {
     async conversations(filter, { limit, offset }) {
       const { documents } = await readModels.find<ConversationDocument>('conversations', {
         where: equal(filter),
-        orderBy: { field: 'updatedAt', direction: 'descending' },
+        orderBy: { field: 'position', direction: 'descending' },
         limit,
         offset,
       });

@@ -48,7 +48,7 @@ export function lunaChatQueryEndpoints(deps: LunaQueryDependencies): Endpoint[] 
       const { category, limit, offset } = query;
       const { documents } = await readModels.find<FactDocument>('facts', {
         where: { owner: callerOf(context).userId, ...(category !== undefined && { category }) },
-        orderBy: { field: 'lastMentioned', direction: 'descending' },
+        orderBy: { field: 'position', direction: 'descending' },
         limit,
         offset,
       });

@@ -222,7 +222,7 @@ export async function runTurn(
     if (transcript.context !== null) return transcript.context;
     const { documents } = await readModels.find<FactDocument>('facts', {
       where: { owner: request.owner },
-      orderBy: { field: 'lastMentioned', direction: 'descending' },
+      orderBy: { field: 'position', direction: 'descending' },
       limit: MAX_FACTS,
     });
     const facts = documents.map((document) => document.body);
