@@ -6,16 +6,16 @@
  * connection: so there is no gap and no repeat, and nothing is buffered without bound.
  */
 import { comparePositions, type EventEnvelope, isAfter, type Position } from '../../contracts/envelope.ts';
-import type { TurnEnd } from '../../contracts/live/feeds.ts';
 import type { SignalBus } from '../../infra/bus/port.ts';
 import type { EventPage, EventStore } from '../../infra/event-store/port.ts';
 import type { Logger } from '../../infra/telemetry/port.ts';
-import type { ConversationEvent, Reader } from './answer.ts';
+import type { Reader } from './answer.ts';
 import type { Cursor } from './cursor.ts';
 import type { Feed, Source } from './feed.ts';
-import { isTurnEnd } from './luna.ts';
+import { firstRevision, read } from './log-reading.ts';
 import { createRunningTexts } from './running-texts.ts';
 import type { Sink } from './sink.ts';
+import { createTurnEnds, type TurnEnds } from './turn-ends.ts';
 
 export interface HubOptions {
   readonly store: EventStore;
@@ -45,11 +45,7 @@ export interface Hub {
   position(): Position;
   /** Sends the feed from the cursor (exclusive) into the sink until either ends. */
   subscribe(feed: Feed, cursor: Cursor, sink: Sink): Subscription;
-  /** Resolves with the end of a turn that lies after `after`. */
-  turnEnded(
-    turn: { readonly stream: string; readonly turnId: string; readonly after: Position },
-    signal: AbortSignal,
-  ): Promise<TurnEnd>;
+  readonly turnEnded: TurnEnds['next'];
   stats(): HubStats;
   /** Stops following the log and ends all streams. */
   close(): Promise<void>;
@@ -100,7 +96,7 @@ export async function createHub(options: HubOptions): Promise<Hub> {
   /** Topics by what they could be concerned with: a stream, an owner, or everything. */
   const index = new Map<string, Set<Topic>>();
   const texts = createRunningTexts();
-  const turnWaiters = new Map<string, Set<(end: TurnEnd) => void>>();
+  const turnEnds = createTurnEnds(store);
   let positionWaiters: { position: Position; resolve: () => void }[] = [];
   let position = await store.head();
 
@@ -135,7 +131,7 @@ export async function createHub(options: HubOptions): Promise<Hub> {
       for (const topic of touched) {
         if (topic.groups.some((group) => group.size > CHUNK) || topic.feed.ends(event)) flush(topic, event);
       }
-      if (isTurnEnd(event as ConversationEvent)) tellTurnEnded(event as TurnEnd);
+      turnEnds.follow(event);
     }
     if (isAfter(page.position, position)) position = page.position;
     for (const topic of touched) flush(topic, null);
@@ -321,18 +317,14 @@ export async function createHub(options: HubOptions): Promise<Hub> {
     let revision =
       source.kind === 'log'
         ? 0
-        : (source.firstRevision ?? (await firstRevision(source, client.cursor.position)));
+        : (source.firstRevision ?? (await firstRevision(store, source, client.cursor.position)));
     let frames: string[] = [];
     let size = 0;
     let ended = false;
 
     for (;;) {
       const upTo = position;
-      const pages =
-        source.kind === 'log'
-          ? filteredPages(source, client.cursor.position, upTo)
-          : streamPages(source, revision, upTo);
-      for await (const events of pages) {
+      for await (const events of read(store, source, { after: client.cursor.position, revision, upTo })) {
         if (client.closed) return 'ended';
         for (const event of events) {
           revision = event.revision + 1;
@@ -384,48 +376,6 @@ export async function createHub(options: HubOptions): Promise<Hub> {
     }
   }
 
-  async function* filteredPages({ filter }: Source & { kind: 'log' }, after: Position, upTo: Position) {
-    for await (const page of store.readAll({ after, upTo, filter })) yield page.events;
-  }
-
-  async function* streamPages({ stream }: Source & { kind: 'conversation' }, from: number, upTo: Position) {
-    for await (const events of store.readStream(stream, { from })) {
-      const beyond = events.findIndex((event) => isAfter(event.position, upTo));
-      yield beyond < 0 ? events : events.slice(0, beyond);
-      if (beyond >= 0) return;
-    }
-  }
-
-  /** Where to begin to fold, so that the answer that was current at `at` is known in full. */
-  async function firstRevision(source: Source & { kind: 'conversation' }, at: Position): Promise<number> {
-    let { turnId } = source;
-    for await (const page of backwards(source.stream)) {
-      for (const event of page) {
-        if (turnId === null) {
-          if (event.type === 'TurnStarted' && !isAfter(event.position, at)) turnId = event.data.turnId;
-        } else if (event.type === 'MessageSent' && event.data.turnId === turnId) {
-          return event.revision;
-        }
-      }
-    }
-    return 0;
-  }
-
-  /** What is looked for is mostly near the end: a little is read first, then more. */
-  async function* backwards(stream: string): AsyncGenerator<readonly ConversationEvent[]> {
-    let from: number | undefined;
-    for (let limit = 16; ; limit = Math.min(limit * 4, 1_024)) {
-      let read = 0;
-      const options = { direction: 'backwards', limit, ...(from !== undefined && { from }) } as const;
-      for await (const page of store.readStream(stream, options)) {
-        yield page as readonly ConversationEvent[];
-        read += page.length;
-        from = page.at(-1)!.revision - 1;
-      }
-      if (read < limit || from === undefined || from < 0) return;
-    }
-  }
-
   /** Writes even what is larger than may be pending, piece by piece. */
   async function writeAll(client: Client, chunk: readonly Buffer[]): Promise<void> {
     for (const bytes of chunk) {
@@ -450,46 +400,6 @@ export async function createHub(options: HubOptions): Promise<Hub> {
     const reached = positionWaiters.filter((waiter) => !isAfter(waiter.position, position));
     positionWaiters = positionWaiters.filter((waiter) => isAfter(waiter.position, position));
     for (const { resolve } of reached) resolve();
-  }
-
-  // ── ends of turns ───────────────────────────────────────────────────────
-  function tellTurnEnded(event: TurnEnd): void {
-    for (const resolve of turnWaiters.get(event.data.turnId) ?? []) resolve(event);
-  }
-
-  function turnEnded(
-    { stream, turnId, after }: { stream: string; turnId: string; after: Position },
-    signal: AbortSignal,
-  ): Promise<TurnEnd> {
-    return new Promise((resolve, reject) => {
-      const finish = (settle: () => void) => {
-        signal.removeEventListener('abort', onAbort);
-        const waiters = turnWaiters.get(turnId);
-        waiters?.delete(onEnd);
-        if (waiters?.size === 0) turnWaiters.delete(turnId);
-        settle();
-      };
-      const onEnd = (event: TurnEnd) => finish(() => resolve(event));
-      const onAbort = () => finish(() => reject(signal.reason));
-      if (signal.aborted) return reject(signal.reason);
-      signal.addEventListener('abort', onAbort);
-      // Listen first, then look at what is there: so the end cannot fall in between.
-      turnWaiters.set(turnId, (turnWaiters.get(turnId) ?? new Set()).add(onEnd));
-      findTurnEnd(stream, turnId, after).then(
-        (end) => end && onEnd(end),
-        (error) => finish(() => reject(error)),
-      );
-    });
-  }
-
-  async function findTurnEnd(stream: string, turnId: string, after: Position): Promise<TurnEnd | null> {
-    for await (const page of backwards(stream)) {
-      for (const event of page) {
-        if (!isAfter(event.position, after)) return null;
-        if (isTurnEnd(event) && event.data.turnId === turnId) return event;
-      }
-    }
-    return null;
   }
 
   // ── heartbeats ──────────────────────────────────────────────────────────
@@ -556,7 +466,7 @@ export async function createHub(options: HubOptions): Promise<Hub> {
       return { end: () => end(client) };
     },
 
-    turnEnded,
+    turnEnded: turnEnds.next,
 
     stats: () => ({
       clients: clients.size,
