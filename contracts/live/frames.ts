@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { messageContent, requestedModel } from '../commands/conversation.ts';
-import { routerDecision } from '../events/conversation.ts';
+import { modelRoute, routerDecision } from '../events/conversation.ts';
 import { lunaActivity, lunaAnswer } from '../http/luna.ts';
 import { zergMessage } from '../http/zerg.ts';
 
@@ -24,7 +24,8 @@ export const frameId = z
 // ── Luna ──────────────────────────────────────────────────────────────────
 export const routerMetadata = z.object({
   class: routerDecision.shape.class,
-  route: z.enum(['nano', 'pro', 'pro+tools']),
+  /** The seed's words; `metrics.routeInfo` says `pro+tools` for the last. */
+  route: modelRoute,
   needs_fresh_data: z.boolean(),
   needs_tools: z.boolean(),
   risk_if_wrong: routerDecision.shape.riskIfWrong,

@@ -5,12 +5,13 @@
  */
 import { setImmediate as othersRan } from 'node:timers/promises';
 import { type EventEnvelope, type Position, START } from '../../contracts/envelope.ts';
-import { passes } from './filter.ts';
+
 import { checkAppend, checkCount, checkName, checkPosition, parseTime } from './input.ts';
 import {
   type EventFilter,
   type EventPage,
   type EventStore,
+  passes,
   type ReadAllOptions,
   type ReadStreamOptions,
   StoreUnavailable,

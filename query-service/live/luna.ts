@@ -6,11 +6,9 @@ import type { LunaFrame, RouterMetadata } from '../../contracts/live/frames.ts';
 import type { ConversationEvent, Item } from './answer.ts';
 import type { AnswerFormat, Frame } from './feed.ts';
 
-const lunaRoute = { nano: 'nano', pro: 'pro', tools: 'pro+tools' } as const;
-
 export const routerMetadata = (decision: RouterDecision): RouterMetadata => ({
   class: decision.class,
-  route: lunaRoute[decision.route],
+  route: decision.route,
   needs_fresh_data: decision.needsFreshData,
   needs_tools: decision.needsTools,
   risk_if_wrong: decision.riskIfWrong,
