@@ -280,13 +280,14 @@ const row = {
 export const activity = projection<ActivityDocument>('activity', {
   version: 1,
   document: activityDocument,
+  // Indexes are most of what a row costs to write, so there are few. Category and level share one for each of
+  // everybody and one owner: a list by only one of the two is put together from those by both (chat-reads.ts). A
+  // conversation's rows are few enough to be looked through.
   indexes: [
     ['position'],
-    ['level', 'position'],
-    ['category', 'position'],
+    ['category', 'level', 'position'],
     ['owner', 'position'],
-    ['owner', 'level', 'position'],
-    ['owner', 'category', 'position'],
+    ['owner', 'category', 'level', 'position'],
     ['conversationId', 'position'],
   ],
   on: Object.fromEntries(activityTypes().map((type) => [type, row])) as Handlers<ActivityDocument>,

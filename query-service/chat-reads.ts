@@ -1,9 +1,11 @@
 /** The present, from the read models. */
-import type { ChatReads } from '../contracts/read-models/chat-reads.ts';
-import type {
-  ActivityDocument,
-  ConversationDocument,
-  MessageDocument,
+import { comparePositions, type Position } from '../contracts/envelope.ts';
+import type { ActivityEntry, ActivityFilter, ChatReads } from '../contracts/read-models/chat-reads.ts';
+import {
+  type ActivityDocument,
+  activityDocument,
+  type ConversationDocument,
+  type MessageDocument,
 } from '../contracts/read-models/documents.ts';
 import type { Query, ReadModels, Scalar, Stored } from '../infra/read-models/port.ts';
 
@@ -42,18 +44,68 @@ export function presentReads(readModels: ReadModels): ChatReads {
     },
 
     async activity(filter, { after, before, limit }) {
-      const range: { after?: string; before?: string } = {};
-      if (after !== undefined) range.after = after;
-      if (before !== undefined) range.before = before;
-      const { documents } = await readModels.find<ActivityDocument>('activity', {
-        where: equal(filter),
-        ...(Object.keys(range).length > 0 && { range: { field: 'position', ...range } }),
-        orderBy: { field: 'position', direction: 'descending' },
-        limit,
-      });
-      return documents.map(({ position, body }) => ({ position, row: body }));
+      const { conversationId, owner, category, level } = filter;
+      const range = rangeBetween(after, before);
+      if (conversationId !== undefined) return activityOf(conversationId, filter, range, limit);
+      const whose = owner === undefined ? {} : { owner };
+      // The indexes hold category and level together: where one was given, a list for each value of the other.
+      const kinds =
+        category === undefined && level === undefined
+          ? [whose]
+          : among(categories, category).flatMap((one) =>
+              among(levels, level).map((other) => ({ ...whose, category: one, level: other })),
+            );
+      const lists = await Promise.all(kinds.map((where) => newest({ where, ...range, limit })));
+      return lists
+        .flatMap(({ entries }) => entries)
+        .sort((a, b) => comparePositions(b.position, a.position))
+        .slice(0, limit);
     },
   };
+
+  async function newest(query: Pick<Query, 'where' | 'range' | 'limit' | 'cursor'>) {
+    const { documents, next } = await readModels.find<ActivityDocument>('activity', {
+      ...query,
+      orderBy: { field: 'position', direction: 'descending' },
+    });
+    return { entries: documents.map(({ position, body }): ActivityEntry => ({ position, row: body })), next };
+  }
+
+  /** What is wanted of a conversation's rows is picked out here: asked for more, a database may choose another index. */
+  async function activityOf(
+    conversationId: string,
+    wanted: ActivityFilter,
+    range: Pick<Query, 'range'>,
+    limit: number,
+  ): Promise<readonly ActivityEntry[]> {
+    const fields = Object.entries(equal(wanted)) as [keyof ActivityDocument, Scalar][];
+    const found: ActivityEntry[] = [];
+    let cursor: string | null = null;
+    do {
+      const page: Awaited<ReturnType<typeof newest>> = await newest({
+        where: { conversationId },
+        ...range,
+        limit: Math.max(limit, LOOKED_THROUGH),
+        ...(cursor !== null && { cursor }),
+      });
+      found.push(...page.entries.filter(({ row }) => fields.every(([field, value]) => row[field] === value)));
+      cursor = page.next;
+    } while (cursor !== null && found.length < limit);
+    return found.slice(0, limit);
+  }
+}
+
+/** How many rows of a conversation are read at once. */
+const LOOKED_THROUGH = 200;
+const categories = activityDocument.shape.category.options;
+const levels = activityDocument.shape.level.options;
+const among = <Value>(all: readonly Value[], chosen: Value | undefined): readonly Value[] =>
+  chosen === undefined ? all : [chosen];
+
+/** Both ends excluded. */
+function rangeBetween(after: Position | undefined, before: Position | undefined): Pick<Query, 'range'> {
+  const ends = { ...(after !== undefined && { after }), ...(before !== undefined && { before }) };
+  return after === undefined && before === undefined ? {} : { range: { field: 'position', ...ends } };
 }
 
 const bodyOf = <Body>(stored: Stored<Body>): Body => stored.body;
