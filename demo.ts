@@ -219,12 +219,14 @@ async function main(): Promise<void> {
         if (frame.type === 'content') text += frame.content;
         cursor = frame.id ?? cursor;
         turnId = frame.turnId ?? turnId;
-        if (text.length > 30) program.process.kill('SIGKILL');
+        if (text.length > 30) {
+          watching.abort(); // of the operator: the kill would cut that stream, too
+          program.process.kill('SIGKILL');
+        }
       }
     } catch {
       line(`killed; the client has read: ${text}`);
     }
-    watching.abort();
     await watch;
     program = await start(dataDir);
     ada = await logIn(program.url, people[0]!);
