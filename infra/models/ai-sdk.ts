@@ -1,4 +1,4 @@
-/** A ChatModel over a language model of the Vercel AI SDK: one call, no retries, tools only described. */
+/** One call of a language model through the Vercel AI SDK: no retries, tools only described. */
 import {
   APICallError,
   jsonSchema,
@@ -11,21 +11,12 @@ import {
   tool,
 } from 'ai';
 import type { TokenUsage, ToolRequest } from '../../contracts/events/conversation.ts';
-import {
-  type ChatModel,
-  estimateTokens,
-  ModelError,
-  type ModelPart,
-  type Price,
-  type Prompt,
-} from './port.ts';
+import { estimateTokens, ModelError, type ModelPart, type Prompt } from './port.ts';
 
-export interface SdkModelOptions {
+export interface SdkCallOptions {
   readonly provider: string;
   readonly model: string;
   readonly languageModel: LanguageModel;
-  readonly contextWindow: number;
-  readonly price: Price | null;
   /** Until the first part of an answer. */
   readonly firstPartTimeoutMs: number;
   /** Between two parts. */
@@ -37,19 +28,9 @@ export interface SdkModelOptions {
 // The SDK warns on the console of settings that a provider does not take; errors reach the caller by themselves.
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
-export function createSdkModel(options: SdkModelOptions): ChatModel {
-  const { provider, model, contextWindow, price } = options;
-  return {
-    provider,
-    model,
-    contextWindow,
-    price,
-    stream: (prompt, { signal }) => call(options, prompt, signal),
-  };
-}
-
-async function* call(
-  options: SdkModelOptions,
+/** As `ChatModel.stream` has it. */
+export async function* callSdk(
+  options: SdkCallOptions,
   prompt: Prompt,
   signal: AbortSignal,
 ): AsyncGenerator<ModelPart> {
@@ -119,7 +100,7 @@ function interruptible() {
 
 /** The parts of one call. The SDK's promises beside the stream are not used; errors arrive as parts. */
 function open(
-  options: SdkModelOptions,
+  options: SdkCallOptions,
   prompt: Prompt,
   abortSignal: AbortSignal,
 ): AsyncIterator<TextStreamPart<ToolSet>> {
@@ -230,7 +211,7 @@ const RETRYABLE = new Set([408, 409, 425, 429]);
 const REASON_LENGTH = 1_000;
 
 /** Names provider, model, status and what the provider said; never the key. */
-function modelError({ provider, model, apiKey }: SdkModelOptions, error: unknown): ModelError {
+function modelError({ provider, model, apiKey }: SdkCallOptions, error: unknown): ModelError {
   const status = statusOf(error);
   const said = `${status === undefined ? '' : `HTTP ${status}: `}${reasonOf(error)}`;
   const safe = apiKey === undefined || apiKey === '' ? said : said.replaceAll(apiKey, '[key]');

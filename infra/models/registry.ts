@@ -1,10 +1,5 @@
 /** The models that are configured, and which of them to try for a request, in which order. */
-import { createAnthropic } from '@ai-sdk/anthropic';
-import { createOpenAI } from '@ai-sdk/openai';
-import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import type { LanguageModel } from 'ai';
 import { type ModelRoute, modelRoute } from '../../contracts/events/conversation.ts';
-import { createSdkModel } from './ai-sdk.ts';
 import { createBuiltInAssistant } from './built-in/assistant.ts';
 import {
   defaultModels,
@@ -166,17 +161,21 @@ function sdkProvider(
   settings: ProviderConfig,
   config: ModelsConfig,
 ): Provider {
-  const open = languageModels(name, settings, ownServer(name, config));
+  // The SDK takes 0.3 s and 12 MB to load, which a start without providers is spared. It begins here, so that
+  // the first answer does not wait for it.
+  const loading = import('./sdk-providers.ts').then(({ sdkCalls }) =>
+    sdkCalls(name, settings, { ...config, ownServer: ownServer(name, config) }),
+  );
+  loading.catch(() => {}); // whoever calls a model gets the error
   const own = name === 'ollama' || (ownServer(name, config) && isPrivate(settings.baseUrl));
   const unlisted = ownServer(name, config) ? OWN_SERVER_CONTEXT_WINDOW : unlistedContextWindow[name];
   return {
     models: settings.models,
     open: (model) => {
       const known = knownModel(name, model);
-      return createSdkModel({
+      return {
         provider: name,
         model,
-        languageModel: open(model),
         contextWindow:
           config.contextWindows[`${name}/${model}`] ??
           config.contextWindows[model] ??
@@ -184,52 +183,13 @@ function sdkProvider(
           unlisted,
         price:
           config.prices[`${name}/${model}`] ?? config.prices[model] ?? (own ? FREE : (known?.price ?? null)),
-        firstPartTimeoutMs: config.firstPartTimeoutMs,
-        pauseTimeoutMs: config.pauseTimeoutMs,
-        apiKey: settings.apiKey,
-      });
+        async *stream(prompt, { signal }) {
+          const call = await loading;
+          yield* call(model, prompt, signal);
+        },
+      };
     },
   };
-}
-
-/** The provider package's way to one of its models. */
-function languageModels(
-  name: Exclude<ProviderName, 'builtin'>,
-  { apiKey, baseUrl }: ProviderConfig,
-  own: boolean,
-): (model: string) => LanguageModel {
-  const compatible = (baseURL: string) =>
-    createOpenAICompatible({
-      name,
-      baseURL,
-      includeUsage: true,
-      ...(apiKey === undefined ? {} : { apiKey }),
-    });
-  switch (name) {
-    case 'anthropic':
-      return createAnthropic({
-        baseURL: withVersion(baseUrl ?? 'https://api.anthropic.com'),
-        // Servers that speak its protocol without asking for a key still want the header.
-        apiKey: apiKey ?? 'none',
-      });
-    case 'openai':
-      // OpenAI's own package knows what its models refuse; other servers speak the common subset.
-      return own
-        ? compatible(new URL(baseUrl ?? '').pathname === '/' ? withVersion(baseUrl ?? '') : (baseUrl ?? ''))
-        : createOpenAI({ baseURL: baseUrl ?? 'https://api.openai.com/v1', apiKey: apiKey ?? '' }).chat;
-    case 'zai':
-      return compatible(baseUrl ?? 'https://api.z.ai/api/paas/v4');
-    case 'ollama':
-      return compatible(withVersion(baseUrl ?? ''));
-    default:
-      return name satisfies never;
-  }
-}
-
-/** Base URLs are given with and without the API's version. */
-function withVersion(baseUrl: string): string {
-  const url = baseUrl.replace(/\/{1,9}$/, '');
-  return /\/v\d{1,2}$/.test(url) ? url : `${url}/v1`;
 }
 
 /** On this machine or a private network: nobody charges for it. */
