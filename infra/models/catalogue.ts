@@ -2,8 +2,10 @@
  * What is known about models without asking their providers: context windows, list prices, and the models to use
  * where the configuration names none. A model that is not listed still works; its price is then unknown.
  *
- * As of November 2026. Sources: Anthropic's model pages (platform.claude.com/docs/models); OpenAI's and z.ai's
- * price lists as quoted in cost tables of that year (adk-model, openai-cost, opencode.ai/data). Standard tier, short
+ * As of November 2026, and to be checked before bills depend on them; MODEL_PRICES and MODEL_CONTEXT_WINDOWS override
+ * every row. Anthropic's Claude 5 and 5.5 rows are from its model pages (platform.claude.com/docs/models). The older
+ * Claude rows, and all of OpenAI's and z.ai's, are from third-party cost tables (adk-model, openai-cost,
+ * opencode.ai/data) and general knowledge of late 2026, not from the providers' own price lists. Standard tier, short
  * prompts, no batch; writing to Anthropic's cache costs more than its input price, but Odeon does not ask for it.
  * A window is what a prompt may fill at these prices, which for some models is less than their largest.
  */
