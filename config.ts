@@ -64,7 +64,13 @@ const environment = z.object({
     z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true'),
     'false',
   ),
-  CORS_ORIGINS: withDefault(list, ''),
+  CORS_ORIGINS: withDefault(
+    list.refine(
+      (origins) => origins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
+      'must be origins as browsers name them (https://chat.example.com), with commas between them',
+    ),
+    '',
+  ),
   // Reserved, so that nobody believes that they do something.
   EVENT_STORE_URL: unset,
   KAFKA_BROKERS: unset,
@@ -128,6 +134,6 @@ export function readConfig(variables: Readonly<Record<string, string | undefined
   };
 }
 
-/** Keys and passwords are not repeated on a terminal. */
-const shown = (name: string, value: string | undefined): string =>
-  /KEY|PASSWORD/.test(name) ? '…' : (value ?? '');
+/** Keys and passwords are not repeated on a terminal, nor those within URLs. */
+const shown = (name: string, value = ''): string =>
+  /KEY|PASSWORD/.test(name) ? '…' : value.replace(/\/\/[^/]*@/, '//…@');

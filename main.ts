@@ -17,7 +17,7 @@ import { operatorCommandEndpoints } from './command-service/http/operators.ts';
 import { startTurnProcess, type TurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { type Config, readConfig } from './config.ts';
-import { type Position, START } from './contracts/envelope.ts';
+import { isAfter, type Position, START } from './contracts/envelope.ts';
 import { createAuthenticator } from './infra/auth/authenticator.ts';
 import { createSessionCookies } from './infra/auth/cookies.ts';
 import { openKeys } from './infra/auth/keys.ts';
@@ -25,12 +25,14 @@ import { createLoginLimiter } from './infra/auth/login-limiter.ts';
 import { createPasswords } from './infra/auth/passwords.ts';
 import { createTokens } from './infra/auth/tokens.ts';
 import { createInProcessSignalBus } from './infra/bus/in-process.ts';
+import type { EventStore } from './infra/event-store/port.ts';
 import { openSqliteEventStore } from './infra/event-store/sqlite.ts';
 import { withCatalogue } from './infra/event-store/with-catalogue.ts';
 import { createHttpServer } from './infra/http/node-server.ts';
 import type { Endpoint } from './infra/http/port.ts';
 import { createHttpApp } from './infra/http/server.ts';
 import { createModels } from './infra/models/registry.ts';
+import type { ReadModelStore } from './infra/read-models/port.ts';
 import { openSqliteReadModels } from './infra/read-models/sqlite.ts';
 import { createLogger } from './infra/telemetry/logger.ts';
 import { createMetrics } from './infra/telemetry/metrics.ts';
@@ -60,9 +62,22 @@ const say = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
 
+function sayCouldNotStart(error: unknown): void {
+  process.stderr.write(`Odeon could not start: ${error instanceof Error ? error.message : error}\n`);
+}
+
 async function main(): Promise<void> {
-  if (existsSync('.env')) loadEnvFile('.env');
-  const config = readConfig(process.env);
+  // Messages, and hashes of passwords: what is made in DATA_DIR is for nobody else on this machine to read.
+  process.umask(0o077);
+  let config: Config;
+  try {
+    if (existsSync('.env')) loadEnvFile('.env');
+    config = readConfig(process.env);
+  } catch (error) {
+    sayCouldNotStart(error);
+    process.exitCode = 1;
+    return;
+  }
   const logger = createLogger({ level: config.logLevel, destination: process.stderr });
   process.on('unhandledRejection', (err) => logger.error({ err }, 'A rejection that nobody handled'));
 
@@ -98,7 +113,7 @@ async function main(): Promise<void> {
     ready = true;
   } catch (error) {
     if (ending) return;
-    process.stderr.write(`Odeon could not start: ${error instanceof Error ? error.message : error}\n`);
+    sayCouldNotStart(error);
     await end('start failed', 1);
   }
 }
@@ -122,8 +137,9 @@ async function start(
     create: (await store.head()) === START,
     tokenLifetimeMs: Math.max(config.accessTokenMinutes * 60_000, DAY_MS),
   });
-  const readModels = await openSqliteReadModels({ file: join(dataDir, 'read-models.db') });
+  const readModels = await openReadModels(join(dataDir, 'read-models.db'));
   onClose(() => readModels.close());
+  await refuseOtherLog(readModels, store, dataDir);
   const signals = createInProcessSignalBus({
     onError: (err) => logger.error({ err }, 'A listener for signals failed'),
   });
@@ -239,10 +255,10 @@ async function start(
   });
   const server = createHttpServer(app);
   if (roles.has('query')) live.attachWebSockets(server);
-  const url = await listen(server, config);
   onClose(() => closeServer(server));
   // Before the server, which waits for what is open.
   onClose(() => live.close());
+  const url = await listen(server, config);
 
   await caughtUp(await store.head());
   let announced: { email: string; password: string } | null = null;
@@ -302,6 +318,30 @@ async function start(
       say(`Catching up: ${list || 'almost there'}`);
     }
   }
+}
+
+async function openReadModels(file: string): ReturnType<typeof openSqliteReadModels> {
+  try {
+    return await openSqliteReadModels({ file });
+  } catch (error) {
+    const { message } = error as Error;
+    throw new Error(
+      `${message}. If the file is damaged: delete it (and its -wal and -shm); it is made again from the log.`,
+      { cause: error },
+    );
+  }
+}
+
+/** Read models that are further than the log would skip what comes next, and show what is not in it. */
+async function refuseOtherLog(readModels: ReadModelStore, store: EventStore, dataDir: string): Promise<void> {
+  const head = await store.head();
+  const ahead = (await readModels.copies()).find(({ checkpoint }) => isAfter(checkpoint.position, head));
+  if (ahead === undefined) return;
+  throw new Error(
+    `the read models in ${dataDir} have seen position ${ahead.checkpoint.position} of the log, which ends at ${head}: ` +
+      'log.db was replaced, or restored from an older backup. If that was meant, delete read-models.db (and its ' +
+      '-wal and -shm): it is made again from the log. If not, restore log.db together with its -wal file.',
+  );
 }
 
 async function listen(server: Server, { host, port }: Config): Promise<string> {
