@@ -1,10 +1,12 @@
 /** The routes of the live feeds. All resume by the header `Last-Event-ID` or `?lastEventId=`. */
 import { z } from 'zod';
-import { conversationId, turnId } from '../commands/conversation.ts';
 import { frameId } from '../live/frames.ts';
+import { idParams } from './parameters.ts';
 import { route } from './route.ts';
 
-const resume = { lastEventId: frameId.optional() };
+/** Nothing has been read yet where the id is empty, as in the header. */
+const lastEventId = z.preprocess((id) => (id === '' ? undefined : id), frameId.optional());
+const resume = { lastEventId };
 
 /** 204: the turn has ended and all of it was read. */
 export const streamTurn = route({
@@ -14,7 +16,7 @@ export const streamTurn = route({
   summary:
     'An answer as it is written, in Luna Chat frames: from its beginning, or from where the reader was.',
   access: 'chat:read',
-  params: z.object({ turnId }),
+  params: z.object({ turnId: z.string() }),
   query: z.object(resume),
   answers: { 200: 'stream', 204: 'empty' },
 });
@@ -51,7 +53,7 @@ export const streamConversation = route({
   path: '/api/v1/chat/:id/stream',
   summary: 'The answers of a conversation as they are written, from now on.',
   access: 'chat:read',
-  params: z.object({ id: conversationId }),
+  params: idParams,
   query: z.object(resume),
   answers: { 200: 'stream' },
 });

@@ -10,10 +10,16 @@ export const limit = (max: number, byDefault: number) =>
 
 export const offset = z.coerce.number().int().min(0).max(1_000_000).default(0);
 
+/** RFC 3339: `t` and `z` are as good as `T` and `Z`; a `+` that was not written as %2B arrives as a space. */
+const time = z
+  .string()
+  .transform((text) => text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+'))
+  .pipe(z.iso.datetime({ offset: true }));
+
 /** Answers from the past: as of the position, or of the last event committed at or before the time. */
 export const asOf = z
-  .union([position, z.iso.datetime({ offset: true })], {
-    error: 'asOf is a position (as X-Event-Position gave it) or an RFC 3339 time (write + as %2B)',
+  .union([position, time], {
+    error: 'asOf is a position (as X-Event-Position gave it) or an RFC 3339 time with its offset',
   })
   .optional();
 

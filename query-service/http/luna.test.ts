@@ -159,7 +159,8 @@ describe("Luna's reads", () => {
       await create('ada');
       await app.call('ada', 'DELETE', `${SESSIONS}/${id}`);
 
-      for (const asOf of [position, time, time.replace('Z', '%2B00:00')]) {
+      const times = [time, time.toLowerCase(), time.replace('Z', '%2B00:00'), time.replace('Z', '+00:00')];
+      for (const asOf of [position, ...times]) {
         const then = {
           list: await app.call('ada', 'GET', `${SESSIONS}?asOf=${asOf}`),
           one: await app.call('ada', 'GET', `${SESSIONS}/${id}?asOf=${asOf}`),

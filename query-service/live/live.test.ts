@@ -171,6 +171,14 @@ describe('live feeds over HTTP', () => {
       }
     });
 
+    it('takes an empty id for none', async () => {
+      await remember('ada');
+      const feed = await stream('/api/log/live?lastEventId=', { 'Last-Event-ID': '' }, 'admin');
+      const next = await remember('bob');
+      await until(() => feed.frames().length > 0);
+      expect(feed.frames()).to.deep.equal([next]);
+    });
+
     it('refuses ids that are none, and those beyond the end of the log', async () => {
       for (const id of ['x', '-1', '1.2', '01', '1.2.zz', `1${'0'.repeat(30)}`]) {
         const { status, error } = await refusal('/api/log/live', { 'Last-Event-ID': id }, 'admin');
@@ -219,6 +227,9 @@ describe('live feeds over HTTP', () => {
       await play(ID, steps);
       expect(await refusal(`/api/turns/${turnId}/stream`, {}, 'bob')).to.include({ status: 404 });
       expect(await refusal(`/api/turns/turn_${'0'.repeat(24)}/stream`)).to.include({ status: 404 });
+      for (const path of ['/api/turns/never/stream', '/api/v1/chat/never/stream']) {
+        expect(await refusal(path), path).to.include({ status: 404 });
+      }
       expect((await stream(`/api/turns/${turnId}/stream`, {}, 'auditor')).response.statusCode).to.equal(200);
     });
 
