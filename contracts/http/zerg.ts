@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { messageContent, requestedModel } from '../commands/conversation.ts';
-import { conversationMode } from '../events/conversation.ts';
+import { conversationMode, providerTry } from '../events/conversation.ts';
 import {
   type ConversationDocument,
   type MessageDocument,
@@ -71,10 +71,14 @@ export const zergMessage = z.strictObject({
   timestamp: z.int(),
   turn_id: z.string(),
   status: messageDocument.shape.status,
-  /** Who answered, and why an answer failed; null on a user's message. */
+  /** Who answered, what was asked for, what the answer cost (US dollars), and why it failed; else null. */
   model: z.string().nullable(),
   provider: z.string().nullable(),
+  requested_model: z.string().nullable(),
+  cost_usd: z.number().nullable(),
   error: z.string().nullable(),
+  /** Every attempt at a provider, in order, with why it failed. */
+  tried: z.array(providerTry),
 });
 export type ZergMessage = z.infer<typeof zergMessage>;
 
@@ -88,7 +92,10 @@ export const renderMessage = (doc: MessageDocument): ZergMessage => ({
   status: doc.status,
   model: doc.answer?.model ?? null,
   provider: doc.answer?.provider ?? null,
+  requested_model: doc.answer?.requestedModel ?? null,
+  cost_usd: doc.answer?.costUsd ?? null,
   error: doc.reason,
+  tried: doc.answer?.tried ?? [],
 });
 
 // ── routes ────────────────────────────────────────────────────────────────

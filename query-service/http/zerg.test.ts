@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { ProviderTry } from '../../contracts/events/conversation.ts';
 import { type ChatApp, type Name, serveChat } from '../../test/chat-app.ts';
 
 const CHAT = '/api/v1/chat';
@@ -64,10 +65,29 @@ describe("ZERG's reads", () => {
     const { data } = (await app.call('ada', 'GET', `${CHAT}/${id}/history?limit=2`)).body;
     expect(data[0]).to.include({ session_id: id, role: 'user', content: 'three', status: 'complete' });
     expect(data[1]).to.include({ role: 'assistant', model: 'gpt-5', provider: 'openai', error: null });
+    expect([data[0].requested_model, data[0].cost_usd, data[0].tried]).to.deep.equal([null, null, []]);
     expect(await contents(id, `?before=${data[0].id}`)).to.deep.equal(['one', 'two']);
     const unknown = await app.call('ada', 'GET', `${CHAT}/${id}/history?before=msg_unknown`);
     expect(unknown.status).to.equal(400);
     expect(unknown.body.error).to.include('before');
+  });
+
+  it('say what was asked for, who was tried and what it cost', async () => {
+    const id = await create('ada');
+    const { body } = await app.call('ada', 'POST', `${CHAT}/${id}/message`, { body: { content: 'Hi' } });
+    const tried = [
+      { provider: 'zai', model: 'glm-4.6', outcome: 'failed', reason: 'HTTP 429' },
+      { provider: 'openai', model: 'gpt-5', outcome: 'answered', reason: null },
+    ] as const satisfies readonly ProviderTry[];
+    const requestedModel = 'glm-4.7-flash';
+    await app.answer(id, body.data.turn_id, {
+      content: 'Hello',
+      requestedModel,
+      tried: [...tried],
+      costUsd: 0.002,
+    });
+    const { data } = (await app.call('ada', 'GET', `${CHAT}/${id}/history?limit=1`)).body;
+    expect(data[0]).to.deep.include({ requested_model: requestedModel, tried, cost_usd: 0.002 });
   });
 
   it('answer from the past', async () => {
