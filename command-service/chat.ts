@@ -20,12 +20,12 @@ export function createChatCommands(bus: CommandBus, signals: SignalBus): ChatCom
     async sendMessage({ conversationId, content, model }, issuer) {
       const messageId = messageIdFor(issuer.commandId);
       const turnId = turnIdFor(issuer.commandId);
-      const { events } = await bus.dispatch(
+      const { events, state } = await bus.dispatch(
         sendMessage,
         { conversationId, messageId, turnId, content, model },
         metaOf(issuer),
       );
-      return { messageId, turnId, position: events[0]!.position };
+      return { messageId, turnId, position: events[0]!.position, waiting: state.waiting.length };
     },
 
     async interrupt({ conversationId, turnId }, issuer) {

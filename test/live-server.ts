@@ -153,7 +153,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
       async sendMessage(input, issuer) {
         issued.push({ command: 'message', input, issuer });
         if (input.content === 'refuse me') refuse('CONFLICT', 'The conversation has ended.');
-        return { messageId: 'm', turnId: 't', position: '1' };
+        return { messageId: 'm', turnId: 't', position: '1', waiting: 0 };
       },
       async interrupt(input, issuer) {
         issued.push({ command: 'interrupt', input, issuer });

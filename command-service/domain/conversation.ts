@@ -126,7 +126,7 @@ export const conversation: Aggregate<ConversationState, ConversationEventType> =
 
 // ── commands ──────────────────────────────────────────────────────────────
 /** So many messages may wait for their turn. */
-const MAX_WAITING = 100;
+export const MAX_WAITING = 100;
 /** A turn whose attempts failed so often has failed. */
 export const MAX_ATTEMPTS = 3;
 

@@ -225,6 +225,8 @@ describe("Luna's chat commands", () => {
       const turnId = response.headers.get('X-Turn-Id')!;
       expect(turnId).to.match(/^turn_/);
       expect(response.headers.get('X-Event-Position')).to.match(/^\d+$/);
+      expect(response.headers.get('X-RateLimit-Limit')).to.equal('100');
+      expect(response.headers.get('X-RateLimit-Remaining')).to.equal('99');
       await app.answer(id, turnId, { content: 'Hello.' });
       expect(await response.text()).to.include('Hello.');
     });

@@ -15,7 +15,12 @@ import {
 } from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import type { CommandBus } from '../command.ts';
-import { changeConversation, deleteConversation, endConversation } from '../domain/conversation.ts';
+import {
+  changeConversation,
+  deleteConversation,
+  endConversation,
+  MAX_WAITING,
+} from '../domain/conversation.ts';
 import { begin, carryOut, existingId, issuerOf } from './conversations.ts';
 
 export interface LunaCommandDependencies {
@@ -77,7 +82,7 @@ export function lunaChatCommandEndpoints(deps: LunaCommandDependencies): Endpoin
       const sent = await commands.sendMessage({ conversationId, content, model }, issuerOf(context));
       context.reached(sent.position);
       const turn = { conversationId, turnId: sent.turnId, after: sent.position };
-      const headers = { 'X-Turn-Id': sent.turnId };
+      const headers = { 'X-Turn-Id': sent.turnId, ...rateLimit(sent.waiting) };
       if (!wantsJson(stream, context.headers.accept)) {
         return { stream: (response) => feeds.streamTurn(response, { ...turn, headers }) };
       }
@@ -100,6 +105,12 @@ export function lunaChatCommandEndpoints(deps: LunaCommandDependencies): Endpoin
     }),
   ];
 }
+
+/** What is limited is how many messages wait in a conversation: so many more may be sent now. */
+const rateLimit = (waiting: number) => ({
+  'X-RateLimit-Limit': String(MAX_WAITING),
+  'X-RateLimit-Remaining': String(Math.max(0, MAX_WAITING - waiting)),
+});
 
 const SUCCESS: JsonAnswer = { status: 200, body: { success: true } };
 

@@ -61,10 +61,11 @@ export interface Issuer {
 
 /** The command port for two-way transports (WebSocket, Socket.IO, GraphQL). All throw Refusal. */
 export interface ChatCommands {
+  /** `waiting`: how many messages of the conversation wait for an answer now. */
   sendMessage(
     input: { conversationId: string; content: string; model: string | null },
     issuer: Issuer,
-  ): Promise<{ messageId: string; turnId: string; position: Position }>;
+  ): Promise<{ messageId: string; turnId: string; position: Position; waiting: number }>;
   /** `turnId` of the turn that is being interrupted; null when none was running. */
   interrupt(
     input: { conversationId: string; turnId: string | null },
