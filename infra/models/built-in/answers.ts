@@ -36,6 +36,7 @@ const verbs: Readonly<Record<string, string>> = {
   current_time: 'look at the clock',
   remember_fact: 'remember that',
   recall_facts: 'look up what I know about you',
+  forget_fact: 'forget that',
   search_conversations: 'search your conversations',
   list_abilities: 'list my abilities',
   explain_setup: 'look up the setup',
@@ -78,6 +79,11 @@ const phrases: Readonly<Record<string, (result: JsonObject, args: JsonObject) =>
     return lines.length === 1 && only !== undefined
       ? `From what you told me: ${only}.`
       : `What I know:\n${listed(lines)}`;
+  },
+
+  forget_fact: (result) => {
+    const keys = new Set(list(result.forgotten).map((item) => `“${text(object(item).key)}”`));
+    return `I have forgotten what you told me about ${[...keys].join(', ')}.`;
   },
 
   search_conversations: (result, args) => {
@@ -177,6 +183,7 @@ const offers: Readonly<Record<string, string>> = {
   current_time: 'tell the time',
   remember_fact: 'remember facts about you',
   recall_facts: 'recall them',
+  forget_fact: 'forget them',
   search_conversations: 'search your conversations',
 };
 

@@ -12,6 +12,7 @@ const TOOLS = [
   'current_time',
   'remember_fact',
   'recall_facts',
+  'forget_fact',
   'search_conversations',
   'list_abilities',
   'explain_setup',
@@ -85,6 +86,21 @@ describe('the built-in assistant', () => {
       ['what is my name?', ['recall_facts', { query: 'name' }]],
       ['What do you know about me?', ['recall_facts', {}]],
       ['what do you know about work', ['recall_facts', { category: 'work' }]],
+      ['forget my name', ['forget_fact', { key: 'name' }]],
+      ['Please forget that my name is Ada.', ['forget_fact', { category: 'personal', key: 'name' }]],
+      ['forget that I like green tea', ['forget_fact', { category: 'preference', key: 'green tea' }]],
+      ['forget what you know about my car', ['forget_fact', { key: 'car' }]],
+      ['Can you forget everything about the meeting?', ['forget_fact', { key: 'meeting' }]],
+      ['forget where I live', ['forget_fact', { key: 'home' }]],
+      ['forget what my job is', ['forget_fact', { key: 'job' }]],
+      ['remember the milk', remember('context', 'milk', 'the milk')],
+      ['forget the milk', ['forget_fact', { key: 'milk' }]],
+      [
+        'remember that I like jazz and forget my age',
+        remember('preference', 'jazz', 'likes'),
+        ['forget_fact', { key: 'age' }],
+      ],
+      ["don't forget that my dog is Rex", remember('relationship', 'dog', 'Rex')],
       ['search for kubernetes', ['search_conversations', { query: 'kubernetes' }]],
       ['find pasta in my conversations', ['search_conversations', { query: 'pasta' }]],
       ['What did I say about the trip to Rome?', ['search_conversations', { query: 'trip to Rome' }]],
@@ -144,6 +160,16 @@ describe('the built-in assistant', () => {
       );
       expect(await answerAfter('what is my name?', [{ result: { facts: [] } }])).to.equal(
         'I know nothing about “name” yet.',
+      );
+    });
+    it('with what was forgotten, or why nothing was', async () => {
+      const forgotten = [{ category: 'personal', key: 'name' }];
+      expect(await answerAfter('forget my name', [{ result: { forgotten } }])).to.equal(
+        'I have forgotten what you told me about “name”.',
+      );
+      const error = 'There is no fact named "name".';
+      expect(await answerAfter('forget my name', [{ result: { error }, isError: true }])).to.equal(
+        'I could not forget that: There is no fact named "name".',
       );
     });
     it('with the messages that were found', async () => {
@@ -230,6 +256,11 @@ describe('the built-in assistant', () => {
       expect(await answerTo('Count to 3. The sky weeps.')).to.match(
         /^1, 2, 3\.\n\nI did not understand “The sky weeps\.”/,
       );
+    });
+    it('about a wish to forget that names nothing it could forget', async () => {
+      for (const content of ['forget it', 'forget everything about me', 'forget that', 'Forget about it!']) {
+        expect(await answerTo(content), content).to.match(/^I cannot answer that\./);
+      }
     });
     it('about a place whose time it does not know', async () => {
       expect(await answerTo('what time is it in Narnia?')).to.match(
@@ -337,6 +368,8 @@ describe('the built-in assistant', () => {
   it('never throws, always finishes once, and says the same to the same prompt', async () => {
     const word = fc.constantFrom(
       'remember',
+      'forget',
+      'what you know about',
       'that',
       'my',
       'name',
@@ -419,6 +452,8 @@ describe('the built-in assistant', () => {
       `${'('.repeat(16_000)}1${')'.repeat(15_999)}`,
       '1+'.repeat(16_000),
       'remember that '.repeat(2_285),
+      'forget everything that '.repeat(1_391),
+      `forget ${'my '.repeat(10_000)}`,
       `what is ${' '.repeat(31_000)}my`,
       'and what '.repeat(3_555),
       '. '.repeat(16_000),

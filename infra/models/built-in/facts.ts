@@ -1,4 +1,4 @@
-/** Finds what a user says about themselves, as the `remember_fact` tool takes it. Pure. */
+/** Finds what a user says about themselves, as `remember_fact` and `forget_fact` take it. Pure. */
 import type { FactCategory } from '../../../contracts/events/memory.ts';
 
 /** Arguments of `remember_fact`. */
@@ -118,26 +118,58 @@ const statements: readonly Statement[] = [
     unasked: false,
     fact: (m) => fact(categoryOf(at(m, 1).toLowerCase()), at(m, 1), at(m, 2)),
   },
-  {
-    pattern: /^to (.{1,500})$/i,
-    unasked: false,
-    fact: (m) => fact('goal', at(m, 1).split(' ').slice(0, 6).join(' '), at(m, 1)),
-  },
+];
+
+/** What is kept as it is, after `remember that`, when it is none of the statements. */
+const notes: readonly Statement[] = [
+  { pattern: /^to (.{1,500})$/i, unasked: false, fact: (m) => fact('goal', noteKey(at(m, 1)), at(m, 1)) },
   {
     pattern: /^(?!when\b|how\b|what\b|me\b|my [^ ]{1,40}$)(.{1,500})$/i,
     unasked: false,
-    fact: (m) => fact('context', at(m, 1).split(' ').slice(0, 6).join(' '), at(m, 1)),
+    fact: (m) => fact('context', noteKey(at(m, 1)), at(m, 1)),
   },
 ];
 
+const noteKey = (note: string): string => subjectOf(note).split(' ').slice(0, 6).join(' ');
+
 /** What the statement says about the user; `asked`: it came after `remember that`. */
 export function factIn(statement: string, asked: boolean): FactArguments | null {
-  for (const { pattern, unasked, fact: make } of statements) {
-    const match = unasked || asked ? pattern.exec(statement) : null;
+  return firstFit(asked ? [...statements, ...notes] : statements.filter(({ unasked }) => unasked), statement);
+}
+
+function firstFit(among: readonly Statement[], statement: string): FactArguments | null {
+  for (const { pattern, fact: make } of among) {
+    const match = pattern.exec(statement);
     const result = match === null ? null : make(match);
     if (result !== null) return result;
   }
   return null;
+}
+
+/** Facts that are asked for by a question. */
+const questions: ReadonlyMap<string, string> = new Map([
+  ['where i live', 'home'],
+  ['where i work', 'employer'],
+  ['who i work for', 'employer'],
+  ['what i do', 'job'],
+  ['where i am from', 'origin'],
+  ['how old i am', 'age'],
+]);
+
+/** Names no fact in particular. */
+const UNNAMED = /^(?:it|this|that|these|those|them|me|everything|anything|all|(?:all )?facts?|it all)$/;
+
+/** Which fact `what` is about: one that it states, or one that it names. Null for none in particular. */
+export function factNamed(what: string): { readonly category?: FactCategory; readonly key: string } | null {
+  const question = /^(?:what|who|when|where|how) (.{1,80}) (?:is|are|was)$/i.exec(what);
+  const stated = question === null ? firstFit(statements, what) : null;
+  if (stated !== null) return { category: stated.category, key: stated.key };
+  const name = noteKey(question?.[1] ?? what)
+    .toLowerCase()
+    .slice(0, KEY_LENGTH)
+    .trim();
+  if (name === '' || UNNAMED.test(name)) return null;
+  return { key: questions.get(name) ?? name };
 }
 
 /** The words to look for: without quotation marks, articles and closing punctuation. */

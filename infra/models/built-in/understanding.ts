@@ -3,7 +3,7 @@
  * is anchored and bounded and the text is capped, so that no input makes it slow.
  */
 import { expressionIn } from './arithmetic.ts';
-import { factIn, subjectOf } from './facts.ts';
+import { factIn, factNamed, subjectOf } from './facts.ts';
 import { timeZoneOf } from './places.ts';
 
 export type Wish =
@@ -197,25 +197,33 @@ function wishesIn(sentence: string): readonly Wish[] {
 const REMEMBER =
   /^(?:please )?(?:remember|note|keep in mind|don't forget|do not forget|memorise|memorize)(?: (?:that|down))?[:,]? /i;
 
+const FORGET =
+  /^(?:please )?forget (?:about |(?:the fact )?that |(?:everything|anything|all|what)(?: that)? (?:you (?:know|remember)|i (?:have )?(?:said|told you))(?: about)? |(?:everything|anything|all) about )?(.{1,300})$/i;
+
 /** `and`, `then`, `also`, where a new wish begins after it. */
 const CLAUSE_BREAK =
-  /,? (?:and then|and also|and|then|also),? (?=(?:please |can you |could you )?(?:what|how|who|when|where|tell|calculate|compute|work out|remember|search|find|count|call me|(?:that )?(?:i like|i love|i enjoy|i hate|i live|i work|my )|list|show|recall|note|do you)\b)/i;
+  /,? (?:and then|and also|and|then|also),? (?=(?:please |can you |could you )?(?:what|how|who|when|where|tell|calculate|compute|work out|remember|forget|search|find|count|call me|(?:that )?(?:i like|i love|i enjoy|i hate|i live|i work|my )|list|show|recall|note|do you)\b)/i;
 
 function wishIn(sentence: string, remembering: boolean): Wish | null {
   const text = sentence.replace(
     /^(?:and|so|ok|okay|well|now|then|also|please|hey|hi|hello)[,!]? (?=\S+ \S)/i,
     '',
   );
+  const question = text
+    .replace(/[?.!\s]{1,20}$/, '')
+    .replace(/,? please$/i, '')
+    .replace(/^(?:can|could|would|will) you (?:please )?|^i (?:want|would like) (?:you )?to (?:know )?/i, '');
+  const forget = FORGET.exec(question);
+  if (forget !== null) {
+    const named = factNamed(forget[1] ?? '');
+    return named === null ? null : tool('forget_fact', named);
+  }
   const statement = text.replace(REMEMBER, '').replace(remembering ? /^that /i : '', '');
   // "Remember when we met?" and "do you remember my name?" ask; only a statement is stored.
   if (!sentence.endsWith('?')) {
     const fact = factIn(statement.replace(/[.!]$/, ''), remembering);
     if (fact !== null) return tool('remember_fact', fact);
   }
-  const question = text
-    .replace(/[?.!\s]{1,20}$/, '')
-    .replace(/,? please$/i, '')
-    .replace(/^(?:can|could|would|will) you (?:please )?|^i (?:want|would like) (?:you )?to (?:know )?/i, '');
   for (const candidate of [question, text]) {
     for (const { pattern, wish } of rules) {
       const match = pattern.exec(candidate);

@@ -1,6 +1,7 @@
 /** Remembering, recalling and forgetting what is known about the user. */
 import { z } from 'zod';
-import { factCategory } from '../../../../contracts/events/memory.ts';
+import { Refusal } from '../../../../contracts/errors.ts';
+import { type FactCategory, factCategory } from '../../../../contracts/events/memory.ts';
 import type { FactDocument } from '../../../../contracts/read-models/documents.ts';
 import { factIdFor, forgetFact, rememberFact } from '../../../domain/fact.ts';
 import { tool } from '../tool.ts';
@@ -45,14 +46,27 @@ export const recallFactsTool = tool({
 
 export const forgetFactTool = tool({
   name: 'forget_fact',
-  description: 'Forget a fact about the user. Takes the factId that recall_facts gives.',
+  description: 'Forget a fact about the user, by its key; without a category, whichever category it is in.',
   input: z.object({
-    factId: z.string(),
+    category: factCategory.optional(),
+    key: z.string().min(1).max(200).describe('As remember_fact and recall_facts name it'),
     reason: z.string().min(1).max(500).default('the user asked for it'),
   }),
   readOnly: false,
-  async run({ factId, reason }, { owner, bus, meta }) {
-    await bus.dispatch(forgetFact, { owner, factId, reason }, meta);
-    return { factId, forgotten: true };
+  async run({ category, key, reason }, { owner, bus, meta }) {
+    const forgotten: { category: FactCategory; key: string }[] = [];
+    // Facts have their ids from category and key: trying them all needs no search, and can be repeated safely.
+    for (const one of category === undefined ? factCategory.options : [category]) {
+      const factId = factIdFor(owner, one, key);
+      try {
+        await bus.dispatch(forgetFact, { owner, factId, reason }, meta);
+        forgotten.push({ category: one, key });
+      } catch (error) {
+        if (!(error instanceof Refusal && error.code === 'NOT_FOUND')) throw error;
+      }
+    }
+    if (forgotten.length > 0) return { forgotten };
+    const where = category === undefined ? '' : ` in the category ${category}`;
+    throw new Error(`There is no fact named "${key}"${where}. recall_facts lists those that there are.`);
   },
 });
