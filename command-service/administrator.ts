@@ -44,7 +44,7 @@ export async function ensureAdministrator({
       userId: tokens.userIdOf(email),
       email,
       displayName: 'Administrator',
-      role: 'admin' as const,
+      role: 'admin',
       passwordHash: await passwords.hash(password),
     },
     {

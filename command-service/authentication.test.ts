@@ -84,8 +84,12 @@ describe('authentication', () => {
   };
   async function registerAda(): Promise<string> {
     const userId = tokens.userIdOf('ada@example.org');
-    const ada = { userId, email: 'ada@example.org', displayName: 'Ada', role: 'user' as const };
-    await bus.dispatch(registerUser, { ...ada, passwordHash: await readable.hash('old') }, system);
+    const passwordHash = await readable.hash('old');
+    await bus.dispatch(
+      registerUser,
+      { userId, email: 'ada@example.org', displayName: 'Ada', role: 'user', passwordHash },
+      system,
+    );
     return userId;
   }
   const ada = { account: 'ada@example.org', password: 'old' };

@@ -115,15 +115,14 @@ export function createAuthentication({
       return state;
     }
     const known = state.status !== 'none';
-    const failure = {
-      accountId: userId,
-      userId: known ? userId : null,
-      address: request.address,
-      reason: !known ? 'unknown account' : matches ? 'account disabled' : 'wrong password',
-    } as const;
     const { position } = await bus.dispatch(
       recordLoginFailure,
-      failure,
+      {
+        accountId: userId,
+        userId: known ? userId : null,
+        address: request.address,
+        reason: !known ? 'unknown account' : matches ? 'account disabled' : 'wrong password',
+      },
       metaFor(request, { kind: 'system', id: 'login' }),
     );
     if (position !== null) request.reached(position);

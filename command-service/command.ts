@@ -58,7 +58,7 @@ export interface CommandBus {
   /** @throws Refusal (bad input, not allowed, refused by the decider), StoreUnavailable */
   dispatch<Input, State, Type extends EventType>(
     command: Command<Input, State, Type>,
-    input: Input,
+    input: NoInfer<Input>,
     meta: CommandMeta,
   ): Promise<CommandResult<State>>;
   /** The state of `<category>-<id>` now, with the revision of the stream's last event (-1: no stream). */

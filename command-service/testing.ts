@@ -34,7 +34,7 @@ export function given<State, Type extends EventType>(
   );
   return {
     state,
-    when<Input>(command: Command<Input, State, Type>, input: Input, caller?: Caller) {
+    when<Input>(command: Command<Input, State, Type>, input: NoInfer<Input>, caller?: Caller) {
       const decide = () => {
         const valid = command.schema.parse(input);
         if (caller !== undefined) command.authorise?.(caller, valid, state);

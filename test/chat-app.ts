@@ -235,7 +235,7 @@ export async function serveChat(options: { answerTimeoutMs?: number } = {}) {
   });
   const dispatch = async <Input, State, Type extends EventType>(
     command: Command<Input, State, Type>,
-    input: Input,
+    input: NoInfer<Input>,
   ) => {
     const { position } = await bus.dispatch(command, input, metaOf());
     if (position !== null) await projections.waitFor(position, 5_000);

@@ -257,6 +257,8 @@ const stepTypes = [
   'TurnInterrupted',
   'TurnFailed',
 ] as const satisfies readonly ConversationEventType[];
+/** What a worker records of a turn that it holds. */
+export type TurnStep = DecidedEvent<(typeof stepTypes)[number]>;
 
 /** Records what a worker did, as long as it holds the turn: a worker that was taken over is refused. */
 export const recordSteps = command(
@@ -269,7 +271,7 @@ export const recordSteps = command(
     /** Of this turn; checked against their own schemas when they are appended. */
     steps: z
       .array(z.object({ type: z.enum(stepTypes), data: z.looseObject({ turnId: commands.turnId }) }))
-      .min(1) as unknown as z.ZodType<DecidedEvent<(typeof stepTypes)[number]>[]>,
+      .min(1) as unknown as z.ZodType<TurnStep[]>,
   }),
   ({ turnId, worker, attempt, steps }, { running }) => {
     if (running?.turnId !== turnId || running.worker !== worker || running.attempt !== attempt) {

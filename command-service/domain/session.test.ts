@@ -67,15 +67,9 @@ describe('refreshing a session', () => {
 
 describe('ending a session', () => {
   it('is recorded once, with its first reason', () => {
-    given(started)
-      .when(endSession, { sessionId, reason: 'logout' as const })
-      .then(ended('logout'));
-    given(started, ended('logout'))
-      .when(endSession, { sessionId, reason: 'password changed' as const })
-      .then();
+    given(started).when(endSession, { sessionId, reason: 'logout' }).then(ended('logout'));
+    given(started, ended('logout')).when(endSession, { sessionId, reason: 'password changed' }).then();
   });
   it('of one that never began records nothing', () =>
-    given()
-      .when(endSession, { sessionId, reason: 'logout' as const })
-      .then());
+    given().when(endSession, { sessionId, reason: 'logout' }).then());
 });

@@ -35,7 +35,7 @@ export function existingId(id: string): string {
 export async function carryOut<Input>(
   bus: CommandBus,
   command: Command<Input, ConversationState, ConversationEventType>,
-  input: Input,
+  input: NoInfer<Input>,
   context: RequestContext,
 ): Promise<CommandResult<ConversationState>> {
   const result = await bus.dispatch(command, input, metaOf(issuerOf(context)));

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Actor, EventEnvelope, Surface } from '../../../contracts/envelope.ts';
 import { Refusal } from '../../../contracts/errors.ts';
-import type { DecidedEvent, EventData } from '../../../contracts/events/catalogue.ts';
+import type { EventData } from '../../../contracts/events/catalogue.ts';
 import type { ModelRoute, TokenUsage, ToolRequest } from '../../../contracts/events/conversation.ts';
 import type { FactDocument } from '../../../contracts/read-models/documents.ts';
 import type { SignalBus } from '../../../infra/bus/port.ts';
@@ -18,13 +18,13 @@ import type { CommandBus, CommandMeta } from '../../command.ts';
 import {
   answerIdFor,
   type ConversationEvent,
-  type ConversationEventType,
   type ConversationState,
   claimTurn,
   conversation,
   isConversationEvent,
   MAX_ATTEMPTS,
   recordSteps,
+  type TurnStep,
 } from '../../domain/conversation.ts';
 import { call, costOf } from './call.ts';
 import { compact, needsCompaction } from './compaction.ts';
@@ -67,8 +67,6 @@ export interface HeldTurn {
 /** Why a turn is stopped from outside. */
 export type StopReason = 'interrupt' | 'shutdown';
 
-type Step = DecidedEvent<ConversationEventType>;
-
 /** The turn is no longer this worker's: somebody else goes on with it, or it has ended. */
 class TurnLost extends Error {}
 /** Every model failed before the first token. */
@@ -103,7 +101,7 @@ export async function runTurn(
   let { transcript } = loaded;
   let history: History | null = null;
   /** Steps that need not be on disk before what follows them is. */
-  let pending: Step[] = [];
+  let pending: TurnStep[] = [];
   /** The text of a call that did not end well. */
   let partial = '';
   /** What such a call cost, when it was stopped from outside. */
@@ -120,13 +118,13 @@ export async function runTurn(
   });
 
   /** Appends steps as one. `key` makes the step's event ids: the same step is recorded once. */
-  async function record(key: string, steps: readonly Step[]): Promise<readonly EventEnvelope[]> {
+  async function record(key: string, steps: readonly TurnStep[]): Promise<readonly EventEnvelope[]> {
     const all = [...pending, ...steps];
     pending = [];
     const events = await whileHeld(() =>
       bus.dispatch(
         recordSteps,
-        { conversationId, turnId, worker, attempt, steps: all as never },
+        { conversationId, turnId, worker, attempt, steps: all },
         meta(`${attempt}/${key}`, request.id),
       ),
     );
@@ -340,7 +338,7 @@ export async function runTurn(
     const costUsd = costOf(model, usage);
     metrics.modelCall({ ...observed, outcome: 'answered', usage, costUsd });
     const { reasoning, toolRequests } = result;
-    const answered: Step = {
+    const answered: TurnStep = {
       type: 'ModelAnswered',
       data: {
         ...about,
@@ -369,10 +367,10 @@ export async function runTurn(
     return [...models.candidates(null, 'nano').models, ...local];
   }
 
-  function toolCalls(callId: string, requests: readonly ToolRequest[]): Step[] {
-    return requests.flatMap((toolRequest): Step[] => {
+  function toolCalls(callId: string, requests: readonly ToolRequest[]): TurnStep[] {
+    return requests.flatMap((toolRequest): TurnStep[] => {
       const readOnly = toolNamed(toolRequest.tool)?.readOnly ?? true;
-      const called: Step = { type: 'ToolCalled', data: { turnId, callId, ...toolRequest, readOnly } };
+      const called: TurnStep = { type: 'ToolCalled', data: { turnId, callId, ...toolRequest, readOnly } };
       if (readOnly) return [called];
       const { toolCallId } = toolRequest;
       const revision = transcript.revision;
