@@ -18,6 +18,7 @@ import {
   requestInterrupt,
   sendMessage,
   startConversation,
+  type TurnStep,
   turnIdFor,
 } from './conversation.ts';
 
@@ -62,8 +63,8 @@ const outcome = (name: string) => ({
   costUsd: 0,
   durationMs: 0,
 });
-const completed = (name: string): Decided => ({ type: 'TurnCompleted', data: outcome(name) });
-const cancelled = (name: string): Decided => ({ type: 'TurnInterrupted', data: outcome(name) });
+const completed = (name: string): TurnStep => ({ type: 'TurnCompleted', data: outcome(name) });
+const cancelled = (name: string): TurnStep => ({ type: 'TurnInterrupted', data: outcome(name) });
 const ended: Decided = { type: 'ConversationEnded', data: {} };
 const deleted: Decided = { type: 'ConversationDeleted', data: {} };
 
@@ -152,14 +153,13 @@ describe('claiming a turn', () => {
 });
 
 describe('recording steps of a turn', () => {
-  const record = (worker: string, attempt: number) =>
-    ({
-      conversationId,
-      turnId: turnIdFor('a'),
-      worker,
-      attempt,
-      steps: [completed('a')],
-    }) as Parameters<typeof recordSteps.decide>[0];
+  const record = (worker: string, attempt: number) => ({
+    conversationId,
+    turnId: turnIdFor('a'),
+    worker,
+    attempt,
+    steps: [completed('a')],
+  });
   it('is for the worker that holds it', () =>
     given(started, sent('a'), begun('a')).when(recordSteps, record('w1', 1)).then(completed('a')));
   it('is refused to a worker that was taken over', () =>
