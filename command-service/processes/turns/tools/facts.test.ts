@@ -73,7 +73,7 @@ describe('the tool that forgets facts', () => {
   it('says when there is no such fact, and leaves those of others alone', async () => {
     await remember('bob', 'personal', 'name');
     expect(await forget('ada', { key: 'name' })).to.deep.equal({
-      result: { error: 'There is no fact named "name". recall_facts lists those that there are.' },
+      result: { error: 'There is no fact named "name".' },
       isError: true,
     });
     const { result } = await forget('ada', { key: 'name', category: 'work' });

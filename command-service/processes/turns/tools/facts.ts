@@ -67,6 +67,6 @@ export const forgetFactTool = tool({
     }
     if (forgotten.length > 0) return { forgotten };
     const where = category === undefined ? '' : ` in the category ${category}`;
-    throw new Error(`There is no fact named "${key}"${where}. recall_facts lists those that there are.`);
+    throw new Error(`There is no fact named "${key}"${where}.`);
   },
 });
