@@ -30,6 +30,7 @@ import { openSqliteEventStore } from './infra/event-store/sqlite.ts';
 import { withCatalogue } from './infra/event-store/with-catalogue.ts';
 import { createHttpServer } from './infra/http/node-server.ts';
 import type { Endpoint } from './infra/http/port.ts';
+import { refuseForeign } from './infra/http/security.ts';
 import { createHttpApp } from './infra/http/server.ts';
 import { createModels } from './infra/models/registry.ts';
 import type { ReadModelStore } from './infra/read-models/port.ts';
@@ -186,6 +187,7 @@ async function start(
     waitFor: (position: Position, timeoutMs: number) => runtime.waitFor(position, timeoutMs),
     timeoutMs: config.readYourWritesMs,
   };
+  const corsOrigins = new Set(config.corsOrigins);
   const live = await createLive({
     store,
     bus: signals,
@@ -195,6 +197,7 @@ async function start(
     logger,
     metrics,
     activityRow,
+    refuseForeign: (headers) => refuseForeign(headers, corsOrigins),
   });
 
   const endpoints: Endpoint[] = systemEndpoints({

@@ -18,6 +18,7 @@ import type { SignalBus } from '../infra/bus/port.ts';
 import type { EventStore } from '../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
 import type { Endpoint, HandlerInput, RequestContext } from '../infra/http/port.ts';
+import { refuseForeign } from '../infra/http/security.ts';
 import type { Page, ReadModels, Stored } from '../infra/read-models/port.ts';
 import type { Logger } from '../infra/telemetry/port.ts';
 import { createLive, type Live, type LiveTiming } from '../query-service/live/live.ts';
@@ -174,6 +175,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
             ...{ eventType: event.type, level: 'info', title: event.type, message: null, details: {} },
             ...{ source: 'test', durationMs: null, actor: event.actor, createdAt: event.time },
           },
+    refuseForeign: (headers) => refuseForeign(headers, new Set(['https://chat.example.org'])),
     timing,
   });
 

@@ -10,11 +10,15 @@ export const limit = (max: number, byDefault: number) =>
 
 export const offset = z.coerce.number().int().min(0).max(1_000_000).default(0);
 
+/** Its offset may take a time of the years 0 and 9999 out of those that RFC 3339 can write in UTC. */
+const inFourDigits = (text: string): boolean => /^\d{4}-/.test(new Date(text).toISOString());
+
 /** RFC 3339: `t` and `z` are as good as `T` and `Z`; a `+` that was not written as %2B arrives as a space. */
 const time = z
   .string()
   .transform((text) => text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+'))
-  .pipe(z.iso.datetime({ offset: true }));
+  .pipe(z.iso.datetime({ offset: true }))
+  .pipe(z.string().refine(inFourDigits));
 
 /** Answers from the past: as of the position, or of the last event committed at or before the time. */
 export const asOf = z

@@ -1,6 +1,7 @@
 /** The HTTP server under the app: time-outs, bounds, and answers to what is not HTTP. */
 import {
   createServer,
+  type IncomingMessage,
   type RequestListener,
   type Server,
   type ServerResponse,
@@ -38,6 +39,13 @@ const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 };
 
+/**
+ * Whether a request leaves HTTP for a WebSocket. Offers of other protocols (`curl --http2` makes one with every
+ * request) need not be taken: such requests are answered as if they had not been made (RFC 9110, 7.8).
+ */
+const wantsWebSocket = ({ method, headers }: IncomingMessage): boolean =>
+  method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket';
+
 /** Proxies may name the host in the request line, too; what parses such URLs stumbles over unsound hosts. */
 function originForm(url: string): string {
   if (url.startsWith('/') || url === '*') return url;
@@ -48,7 +56,7 @@ function originForm(url: string): string {
 export function createHttpServer(app: RequestListener, limits: Partial<HttpServerLimits> = {}): Server {
   const bounds = { ...DEFAULT_LIMITS, ...limits };
   const latest = new WeakMap<Duplex, ServerResponse>();
-  const server = createServer(
+  const server: Server = createServer(
     {
       headersTimeout: bounds.headersTimeoutMs,
       requestTimeout: bounds.requestTimeoutMs,
@@ -57,6 +65,7 @@ export function createHttpServer(app: RequestListener, limits: Partial<HttpServe
       maxHeaderSize: bounds.maxHeaderBytes,
       keepAlive: true,
       keepAliveInitialDelay: PROBE_AFTER_MS,
+      shouldUpgradeCallback: (request) => wantsWebSocket(request) && server.listenerCount('upgrade') > 0,
     },
     (request, response) => {
       latest.set(request.socket, response);

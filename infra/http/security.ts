@@ -40,11 +40,11 @@ const isSameHost = (origin: string, host: string | undefined): boolean => {
 };
 
 /**
- * Refuses commands that another site's page makes a browser send with the user's cookies. Browsers say where a
- * request comes from; clients that are not browsers send neither header nor cookies of other people. Requests
+ * Refuses commands and WebSockets that another site's page makes a browser send with the user's cookies. Browsers
+ * say where a request comes from; clients that are not browsers send neither header nor cookies of other people. Requests
  * that carry their credential in a header need no check: no page can make a browser add it.
  */
-export function refuseForeignCommands(headers: IncomingHttpHeaders, corsOrigins: ReadonlySet<string>): void {
+export function refuseForeign(headers: IncomingHttpHeaders, corsOrigins: ReadonlySet<string>): void {
   if (headers.authorization !== undefined || headers['x-api-key'] !== undefined) return;
   const { origin } = headers;
   const site = headers['sec-fetch-site'];
@@ -52,7 +52,7 @@ export function refuseForeignCommands(headers: IncomingHttpHeaders, corsOrigins:
   if (origin !== undefined && corsOrigins.has(origin)) return;
   const own =
     site === undefined ? isSameHost(origin!, headers.host) : site === 'same-origin' || site === 'none';
-  if (!own) throw new Refusal('FORBIDDEN', 'This command came from the page of another origin.');
+  if (!own) throw new Refusal('FORBIDDEN', 'This request came from the page of another origin.');
 }
 
 /** Lets the pages of the configured origins read answers. True when one of them asks. */

@@ -22,7 +22,7 @@ import {
   recordId,
 } from './idempotency.ts';
 import type { Answer, Endpoint, IdempotencyPort, JsonAnswer, StreamAnswer } from './port.ts';
-import { allowOrigin, preflightHeaders, refuseForeignCommands, securityHeaders } from './security.ts';
+import { allowOrigin, preflightHeaders, refuseForeign, securityHeaders } from './security.ts';
 import { parseQuery, validatorOf } from './validation.ts';
 
 export interface HttpAppOptions {
@@ -127,7 +127,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     const derived = contract.repeat === 'derived';
 
     return async (exchange, request, params, search) => {
-      if (command) refuseForeignCommands(request.headers, corsOrigins);
+      if (command) refuseForeign(request.headers, corsOrigins);
       await authorise(contract, exchange);
       const body = contract.body === undefined ? undefined : await readJson(request, bodyLimits);
       const query = contract.query === undefined ? undefined : parseQuery(search);

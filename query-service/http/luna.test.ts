@@ -57,7 +57,8 @@ describe("Luna's reads", () => {
     });
 
     it('refuses bounds that it does not keep', async () => {
-      for (const query of ['limit=0', 'limit=101', 'offset=-1', 'archived=maybe', 'asOf=yesterday']) {
+      const beyond = 'asOf=9999-12-31T23:59:59-01:00'; // in UTC that is the year 10000
+      for (const query of ['limit=0', 'limit=101', 'offset=-1', 'archived=maybe', 'asOf=yesterday', beyond]) {
         expect((await app.call('ada', 'GET', `${SESSIONS}?${query}`)).status, query).to.equal(400);
       }
     });

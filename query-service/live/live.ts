@@ -8,7 +8,7 @@
  * - The login is checked again every minute; a stream ends when it no longer holds. The client comes again with
  *   its cursor and is told 401. A turn's answer to the request that began it ends with the turn instead.
  */
-import type { Server, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, Server, ServerResponse } from 'node:http';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import type { ChatCommands } from '../../contracts/commands/conversation.ts';
 import { isAfter, type Position } from '../../contracts/envelope.ts';
@@ -72,6 +72,8 @@ export interface LiveDependencies {
   readonly metrics: Pick<Metrics, 'liveClient'>;
   /** The row of the activity log that an event makes; null when it makes none. */
   readonly activityRow: (event: OdeonEvent) => ActivityDocument | null;
+  /** @throws Refusal FORBIDDEN for what another site's page made a browser send with the user's cookies */
+  readonly refuseForeign: (headers: IncomingHttpHeaders) => void;
   readonly timing?: Partial<LiveTiming>;
 }
 

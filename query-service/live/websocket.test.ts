@@ -62,6 +62,21 @@ describe("ZERG's WebSocket", () => {
       socket.on('open', () => reject(new Error('The upgrade was accepted.')));
     });
 
+  /** The answer to an upgrade that is written by hand. */
+  const handshake = (headers: string): Promise<string> =>
+    new Promise((resolve) => {
+      const raw = connect(live.port, '127.0.0.1');
+      let answer = '';
+      raw.on('data', (data) => {
+        answer += data;
+      });
+      raw.on('close', () => resolve(answer));
+      raw.write(
+        `GET /api/v1/chat/${ID}/ws?token=ada HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n` +
+          `Connection: Upgrade\r\n${headers}\r\n`,
+      );
+    });
+
   it('greets, gives the last messages, and shows an answer to its end', async () => {
     await begin();
     const first = turnScript(seeded(1), '1'.repeat(24));
@@ -112,6 +127,62 @@ describe("ZERG's WebSocket", () => {
     live.logins.set('nobody', { ...live.logins.get('ada')!, permissions: new Set() });
     expect(await refused('?token=nobody', {})).to.equal(403);
     await connected('?token=auditor', {});
+  });
+
+  it('does not let the pages of other origins use cookies', async () => {
+    await begin();
+    const cookie = (origin: Record<string, string>) => ({
+      headers: { Cookie: 'zerg_session=ada', ...origin },
+    });
+    for (const origin of [
+      { Origin: 'https://evil.example' },
+      { Origin: 'null' },
+      { Origin: `http://127.0.0.1:${live.port + 1}` },
+      { Origin: 'https://chat.example.org.evil.example' },
+      { 'Sec-Fetch-Site': 'same-site' },
+    ]) {
+      expect(await refused('', cookie(origin)), JSON.stringify(origin)).to.equal(403);
+    }
+    await connected('', cookie({ Origin: `http://127.0.0.1:${live.port}` }));
+    await connected('', cookie({ Origin: 'https://chat.example.org' }));
+    // A page that knows a token needs no cookie.
+    await connected('?token=ada', { headers: { Origin: 'https://evil.example' } });
+  });
+
+  it('refuses handshakes that are none in its own format', async () => {
+    await begin();
+    for (const headers of ['Sec-WebSocket-Version: 99', 'Sec-WebSocket-Key: x']) {
+      const answer = await handshake(`${headers}\r\n`);
+      expect(answer).to.match(/^HTTP\/1\.1 400 .*\r\nContent-Type: application\/json/s);
+      expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')))).to.include({ ok: false });
+    }
+  });
+
+  it('closes on whoever sends nothing but what is refused', async () => {
+    await begin();
+    const client = await connected();
+    for (let i = 0; i < 99; i++) client.socket.send('{');
+    client.say({ type: 'ping' });
+    await until(() => client.of('pong').length === 1);
+    for (let i = 0; i < 1_000; i++) client.socket.send('{');
+    client.say({ type: 'message', content: 'too late' });
+    await until(() => client.closed() !== null);
+    expect(client.closed()!.code).to.equal(1008);
+    expect(client.of('error')).to.have.length(199);
+    expect(live.issued).to.deep.equal([]);
+  });
+
+  it('answers a flood of frames in order, and others meanwhile', async () => {
+    await begin();
+    const flooding = await connected();
+    const other = await connected();
+    for (let i = 0; i < 2_000; i++) flooding.say({ type: 'message', content: String(i) });
+    other.say({ type: 'ping' });
+    await until(() => other.of('pong').length === 1);
+    expect(live.issued.length).to.be.below(2_000);
+    await until(() => live.issued.length === 2_000);
+    const contents = live.issued.map(({ input }) => (input as { content: string }).content);
+    expect(contents).to.deep.equal(Array.from({ length: 2_000 }, (_, i) => String(i)));
   });
 
   it('sends messages and interrupts under command ids that repeat with the frame', async () => {

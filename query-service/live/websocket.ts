@@ -3,9 +3,10 @@
  * messages and interrupts in the other direction.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
+import { type IncomingHttpHeaders, type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import { type ChatCommands, conversationId, type Issuer } from '../../contracts/commands/conversation.ts';
@@ -33,6 +34,8 @@ export interface WebSocketOptions {
   readonly authenticator: Authenticator;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'liveClient'>;
+  /** @throws Refusal FORBIDDEN for what another site's page made a browser send with the user's cookies */
+  readonly refuseForeign: (headers: IncomingHttpHeaders) => void;
   /** @throws Refusal VALIDATION_ERROR when the cursor lies beyond the end of the log */
   readonly checkCursor: (cursor: Cursor) => Promise<void>;
   /** Between pings; a client that answers none of three is closed. */
@@ -54,23 +57,38 @@ const LONGEST_FRAME = 256 * 1024;
 /** More may not wait for a client that asks and does not read the answers. */
 const LONGEST_BACKLOG = 512 * 1024;
 const UNANSWERED_PINGS = 3;
-const CLOSE = { restart: 1012, overloaded: 1013, unresponsive: 4000, unauthorised: 4001 } as const;
+/** Who sends more in a row that is refused is not listening. */
+const REFUSED_IN_A_ROW = 100;
+const CLOSE = {
+  refused: 1008,
+  failed: 1011,
+  restart: 1012,
+  overloaded: 1013,
+  unresponsive: 4000,
+  unauthorised: 4001,
+} as const;
 
 interface Connection {
   readonly socket: WebSocket;
+  /** Pings. */
   unanswered: number;
+  /** Closed from here. */
+  ended: boolean;
 }
 
 export function createWebSockets(options: WebSocketOptions): WebSockets {
   const { hub, readModels, commands, authenticator, logger } = options;
   const connections = new Set<Connection>();
   const acceptor = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: LONGEST_FRAME });
+  acceptor.on('wsClientError', (error, stream) =>
+    reject(stream, new Refusal('VALIDATION_ERROR', `${error.message}.`)),
+  );
 
   const heart = setInterval(() => {
     for (const connection of connections) {
       const { socket } = connection;
       if (connection.unanswered >= UNANSWERED_PINGS) {
-        close(socket, CLOSE.unresponsive, 'no answer to three pings');
+        close(connection, CLOSE.unresponsive, 'no answer to three pings');
         continue;
       }
       connection.unanswered++;
@@ -92,6 +110,8 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
     stream.on('error', onError);
     try {
       const credentials = credentialsOf(request, query);
+      // A page can make a browser open a WebSocket to anywhere, with cookies; a token it has to know.
+      if (credentials.queryToken === undefined) options.refuseForeign(request.headers);
       const caller = await readerWith(credentials);
       const conversation = await ownConversation(caller, id);
       const cursor = resumeFrom(query) ?? fromNow(hub.position());
@@ -141,7 +161,7 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
   ): void {
     let { caller } = login;
     let provedAt = performance.now();
-    const connection: Connection = { socket, unanswered: 0 };
+    const connection: Connection = { socket, unanswered: 0, ended: false };
     const left = options.metrics.liveClient('zerg-ws');
     connections.add(connection);
 
@@ -157,15 +177,31 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
       connection.unanswered = 0;
     });
 
-    // One frame after the other; meanwhile nothing more is read.
+    // One frame after the other, in turn with everybody else's. What was read at once may hold thousands of
+    // frames: nothing more is read until all of them are done, so that no flood can pile up.
     let handled: Promise<void> = begin();
+    let waiting = 0;
+    let refused = 0;
     socket.on('message', (data, isBinary) => {
       connection.unanswered = 0;
-      socket.pause();
+      if (waiting++ === 0) socket.pause();
       handled = handled
+        .then(() => nextTurn())
         .then(() => receive(data, isBinary))
-        .catch(report)
-        .finally(() => socket.resume());
+        .then(
+          () => {
+            refused = 0;
+          },
+          (error: unknown) => {
+            report(error);
+            if (++refused >= REFUSED_IN_A_ROW) {
+              close(connection, CLOSE.refused, 'too much in a row is refused');
+            }
+          },
+        )
+        .finally(() => {
+          if (--waiting === 0) socket.resume();
+        });
     });
 
     async function begin(): Promise<void> {
@@ -176,13 +212,15 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
         hub.subscribe(feed, cursor, webSocketSink(socket, stream));
       } catch (error) {
         report(error);
-        close(socket, 1011, 'the conversation could not be read');
+        close(connection, CLOSE.failed, 'the conversation could not be read');
       }
     }
 
     async function receive(data: RawData, isBinary: boolean): Promise<void> {
+      // What it had asked for before it was closed here is not done any more.
+      if (connection.ended) return;
       if (socket.bufferedAmount > LONGEST_BACKLOG) {
-        close(socket, CLOSE.overloaded, 'answers are not being read');
+        close(connection, CLOSE.overloaded, 'answers are not being read');
         return;
       }
       if (isBinary) refuse('VALIDATION_ERROR', 'Send JSON in text frames.');
@@ -263,7 +301,7 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
         }
       } catch (error) {
         if (error instanceof Refusal)
-          return close(socket, CLOSE.unauthorised, 'the login is no longer valid');
+          return close(connection, CLOSE.unauthorised, 'the login is no longer valid');
         logger.error({ err: error }, 'A login could not be checked; it is checked again later.');
       }
       if (socket.readyState === socket.OPEN) {
@@ -285,7 +323,7 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
     size: () => connections.size,
     close() {
       clearInterval(heart);
-      for (const { socket } of connections) close(socket, CLOSE.restart, 'the server restarts');
+      for (const connection of connections) close(connection, CLOSE.restart, 'the server restarts');
     },
   };
 }
@@ -296,7 +334,10 @@ const send = (socket: WebSocket, { type, ...data }: ZergSocketFrame): void =>
 const errorFrame = (error: string): Frame => ({ id: null, name: 'error', data: { error } });
 
 /** A peer that does not answer the close is cut off soon after. */
-function close(socket: WebSocket, code: number, reason: string): void {
+function close(connection: Connection, code: number, reason: string): void {
+  if (connection.ended) return;
+  connection.ended = true;
+  const { socket } = connection;
   socket.close(code, reason);
   const cut = setTimeout(() => socket.terminate(), 1_000);
   cut.unref();
@@ -352,6 +393,8 @@ function reject(stream: Duplex, refusal: Refusal): void {
       `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,
       'Connection: close',
       'Content-Type: application/json; charset=utf-8',
+      'Cache-Control: no-store',
+      'Sec-WebSocket-Version: 13',
       `Content-Length: ${Buffer.byteLength(body)}`,
       '',
       body,
