@@ -1,7 +1,7 @@
 /** What operators read: the log, and how the projections are doing. */
 
 import type { EventEnvelope, Position } from '../../contracts/envelope.ts';
-import { isAfter } from '../../contracts/envelope.ts';
+import { isAfter, START } from '../../contracts/envelope.ts';
 import { refuse } from '../../contracts/errors.ts';
 import * as operators from '../../contracts/http/operators.ts';
 import type { ProjectionRuntime } from '../../contracts/projections.ts';
@@ -16,23 +16,25 @@ export interface OperatorQueryDependencies {
 export function operatorQueryEndpoints({ store, projections }: OperatorQueryDependencies): Endpoint[] {
   return [
     endpoint(operators.listEvents, async ({ query }) => {
-      const { limit, order, from, to, before } = query;
+      const { limit, order, to } = query;
+      const { after = START, before } = query.from ?? {};
       const upTo = before !== undefined && (to === undefined || isAfter(to, before)) ? before : to;
       const pages = store.readAll({
         direction: order === 'asc' ? 'forwards' : 'backwards',
-        ...(from !== undefined && { after: from }),
+        after,
         ...(upTo !== undefined && { upTo }),
         filter: filterOf(query),
       });
       const { events, more } = await take(eventsOf(pages, before), limit);
-      const next: Position | null = more ? events.at(-1)!.position : null;
+      const last = events.at(-1)?.position ?? START;
+      const next = !more ? null : order === 'asc' ? last : `${after}..${last}`;
       return { status: 200, body: { events, next } };
     }),
 
     endpoint(operators.readStream, async ({ params, query }) => {
-      const { limit, direction, from } = query;
+      const { limit, order, from } = query;
       const pages = store.readStream(params.stream, {
-        direction,
+        direction: order === 'asc' ? 'forwards' : 'backwards',
         limit: limit + 1,
         ...(from !== undefined && { from }),
       });
@@ -42,7 +44,7 @@ export function operatorQueryEndpoints({ store, projections }: OperatorQueryDepe
       }
       // Revisions have no gaps, in contrast to positions.
       const last = events.at(-1)?.revision ?? 0;
-      const next = more ? last + (direction === 'forwards' ? 1 : -1) : null;
+      const next = more ? last + (order === 'asc' ? 1 : -1) : null;
       return { status: 200, body: { stream: params.stream, events, next } };
     }),
 
