@@ -1,7 +1,7 @@
 /** The composition root: reads the configuration, picks adapters, and starts the roles that were asked for. */
 import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { constants, existsSync, readFileSync } from 'node:fs';
+import { access, mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -129,8 +129,7 @@ async function start(
   const metrics = createMetrics();
 
   // ── what is kept ──────────────────────────────────────────────────────
-  // What users wrote is in it: nobody else on this machine needs to look.
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await makeDirectory(dataDir);
   const store = withCatalogue(await openSqliteEventStore({ directory: dataDir, onCommit: metrics.commit }));
   onClose(() => store.close());
   const keys = await openKeys({
@@ -320,6 +319,18 @@ async function start(
       const list = behind.map(({ name, lag }) => `${name} (${lag} events to go)`).join(', ');
       say(`Catching up: ${list || 'almost there'}`);
     }
+  }
+}
+
+/** What users wrote is in it: nobody else on this machine needs to look. */
+async function makeDirectory(dataDir: string): Promise<void> {
+  try {
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await access(dataDir, constants.W_OK);
+  } catch (error) {
+    throw new Error(`DATA_DIR ${dataDir} cannot be written to: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 

@@ -39,6 +39,12 @@ describe('starting the program', () => {
     }
   });
 
+  it('names a DATA_DIR that cannot be one', async () => {
+    const file = join(dataDir, 'file');
+    await writeFile(file, '');
+    expect(await refusal({ DATA_DIR: file })).to.contain(`DATA_DIR ${file} cannot be written to`);
+  });
+
   it('does not go on with read models that have seen more than the log holds', async () => {
     await using first = await startProgram({ dataDir });
     await first.stop();

@@ -1,6 +1,8 @@
 /** The routes of the live feeds. All resume by the header `Last-Event-ID` or `?lastEventId=`. */
 import { z } from 'zod';
+import { position } from '../envelope.ts';
 import { frameId } from '../live/frames.ts';
+import { eventFilter } from './operators.ts';
 import { idParams } from './parameters.ts';
 import { route } from './route.ts';
 
@@ -35,14 +37,13 @@ export const streamLog = route({
   surface: 'odeon',
   method: 'GET',
   path: '/api/log/live',
-  summary: 'Events of the log as they are committed.',
+  summary: 'Events of the log as they are committed: from now on, or from after `from`.',
   access: 'log:read',
-  query: z.object({
+  query: z.strictObject({
     ...resume,
-    stream: z.string().optional(),
-    type: z.string().optional(),
-    owner: z.string().optional(),
-    correlationId: z.string().optional(),
+    ...eventFilter,
+    /** Begin after this position; who resumes has got further. */
+    from: position.optional(),
   }),
   answers: { 200: 'stream' },
 });

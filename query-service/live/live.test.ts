@@ -147,15 +147,19 @@ describe('live feeds over HTTP', () => {
     it('sends envelopes, filtered, with their positions as ids', async () => {
       const all = await stream('/api/log/live', {}, 'auditor');
       const filtered = await stream('/api/log/live?owner=bob&type=FactForgotten', {}, 'auditor');
+      const both = '/api/log/live?owner=bob&type=FactForgotten,FactRemembered';
+      const ofBoth = await stream(both, {}, 'auditor');
       const ofStream = await stream('/api/log/live?stream=fact-ada', {}, 'auditor');
       const events = [
         await remember('ada'),
         await remember('bob'),
         await live.append('fact-bob', 'bob', 'FactForgotten', { factId: 'f', reason: 'asked' }),
       ];
-      await until(() => all.frames().length === 3 && filtered.frames().length === 1);
+      await until(() => all.frames().length === 3 && ofBoth.frames().length === 2);
       expect(all.frames()).to.deep.equal(events);
+      await until(() => filtered.frames().length === 1 && ofStream.frames().length === 1);
       expect(filtered.frames()).to.deep.equal([events[2]]);
+      expect(ofBoth.frames()).to.deep.equal(events.slice(1));
       expect(ofStream.frames()).to.deep.equal([events[0]]);
       expect(all.ids().slice(1)).to.deep.equal(events.map(({ position }) => position));
     });
@@ -168,6 +172,24 @@ describe('live feeds over HTTP', () => {
       for (const feed of [byQuery, byHeader]) {
         await until(() => feed.frames().length === 2);
         expect(feed.frames()).to.deep.equal(events.slice(1));
+      }
+    });
+
+    it('begins after `from`, unless it resumes from further', async () => {
+      const events = [await remember('ada'), await remember('bob'), await remember('ada')];
+      const url = `/api/log/live?from=${events[0]!.position}`;
+      const begun = await stream(url, {}, 'admin');
+      const resumed = await stream(url, { 'Last-Event-ID': events[1]!.position }, 'admin');
+      await until(() => begun.frames().length === 2 && resumed.frames().length === 1);
+      expect(begun.frames()).to.deep.equal(events.slice(1));
+      expect(resumed.frames()).to.deep.equal(events.slice(2));
+    });
+
+    it('refuses filters that it does not know, by name', async () => {
+      for (const query of ['type=NoSuchEvent', 'from=999', 'from=x', 'typ=FactForgotten']) {
+        const { status, error } = await refusal(`/api/log/live?${query}`, {}, 'admin');
+        expect([query, status]).to.deep.equal([query, 400]);
+        if (query === 'from=999') expect(error).to.include('from lies beyond the end of the log');
       }
     });
 

@@ -104,9 +104,12 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   const activityFeed = activityFeeds(dependencies.activityRow);
   const logFeed = logFeeds();
 
-  async function checkCursor({ position }: Cursor): Promise<void> {
+  async function checkCursor({ position }: Cursor, parameter = 'lastEventId'): Promise<void> {
     if (isAfter(position, hub.position()) && isAfter(position, await store.head())) {
-      throw invalidCursor('lies beyond the end of the log: begin without it', ['query', 'lastEventId']);
+      throw invalidCursor(parameter, 'lies beyond the end of the log: begin without it', [
+        'query',
+        parameter,
+      ]);
     }
   }
 
@@ -119,7 +122,10 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     const id = typeof header === 'string' && header !== '' ? header : query.lastEventId;
     if (id === undefined) return null;
     if (!frameId.safeParse(id).success) {
-      throw invalidCursor('is not the id of a frame of this feed', ['headers', 'last-event-id']);
+      throw invalidCursor('lastEventId', 'is not the id of a frame of this feed', [
+        'headers',
+        'last-event-id',
+      ]);
     }
     const cursor = parseCursor(id);
     await checkCursor(cursor);
@@ -225,7 +231,9 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     }),
 
     endpoint(routes.streamLog, async ({ query, context }) => {
-      const cursor = (await resumed(context, query)) ?? now();
+      const begin: Cursor = query.from === undefined ? now() : { position: query.from, read: null };
+      await checkCursor(begin, 'from');
+      const cursor = (await resumed(context, query)) ?? begin;
       const feed = logFeed(filterOf(query));
       const greeting = `${RETRY}id: ${formatCursor(cursor)}\n\n`;
       const login = loginOf(context, 'log:read');
@@ -285,9 +293,9 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   };
 }
 
-const invalidCursor = (message: string, path: readonly string[]): Refusal =>
-  new Refusal('VALIDATION_ERROR', `lastEventId ${message}.`, {
-    issues: [{ path, message: `lastEventId ${message}` }],
+const invalidCursor = (parameter: string, message: string, path: readonly string[]): Refusal =>
+  new Refusal('VALIDATION_ERROR', `${parameter} ${message}.`, {
+    issues: [{ path, message: `${parameter} ${message}` }],
   });
 
 const text = (header: string | string[] | undefined): string | undefined =>
@@ -295,14 +303,14 @@ const text = (header: string | string[] | undefined): string | undefined =>
 
 function filterOf(query: {
   stream?: string | undefined;
-  type?: string | undefined;
+  type?: readonly string[] | undefined;
   owner?: string | undefined;
   correlationId?: string | undefined;
 }): EventFilter {
   const { stream, type, owner, correlationId } = query;
   return {
     ...(stream !== undefined && { stream }),
-    ...(type !== undefined && { types: [type] }),
+    ...(type !== undefined && { types: type }),
     ...(owner !== undefined && { owner }),
     ...(correlationId !== undefined && { correlationId }),
   };
