@@ -1,11 +1,14 @@
 /** Reads a request's JSON body within bounds, and refuses with the reason what is not sound JSON. */
 import type { IncomingMessage } from 'node:http';
 import { Refusal } from '../../contracts/errors.ts';
+import type { Budget } from './budget.ts';
 
 export interface BodyLimits {
   readonly maxBytes: number;
   /** How deep arrays and objects may be nested. */
   readonly maxDepth: number;
+  /** Bodies that are on their way share it: clients may take a minute to send one. */
+  readonly budget: Budget;
 }
 
 /** The client went away before its request was complete. */
@@ -43,23 +46,35 @@ function checkHeaders({ headers }: IncomingMessage, maxBytes: number): void {
 const tooLarge = (maxBytes: number): Refusal =>
   new Refusal('PAYLOAD_TOO_LARGE', `The body is larger than ${maxBytes} bytes.`);
 
-function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+/** So much of a body, with what its pieces cost, is let in whatever others send. */
+const FREE_BYTES = 16 * 1024;
+const PIECE_BYTES = 200;
+
+function readBytes(request: IncomingMessage, { maxBytes, budget }: BodyLimits): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let length = 0;
+    let taken = 0;
     const stop = (): void => {
+      budget.give(taken);
       request.off('data', onData).off('end', onEnd).off('close', onClose);
     };
     const onData = (chunk: Buffer): void => {
       length += chunk.length;
-      if (length > maxBytes) {
+      chunks.push(chunk);
+      try {
+        if (length > maxBytes) throw tooLarge(maxBytes);
+        const held = length + chunks.length * PIECE_BYTES - FREE_BYTES;
+        if (held > taken) {
+          budget.take(held - taken);
+          taken = held;
+        }
+      } catch (refusal) {
         stop();
         // What still comes is thrown away, so that the client gets to read the answer.
         request.resume();
-        reject(tooLarge(maxBytes));
-        return;
+        reject(refusal);
       }
-      chunks.push(chunk);
     };
     const onEnd = (): void => {
       stop();
@@ -104,11 +119,11 @@ function isDeeperThan(text: string, maxDepth: number): boolean {
 
 /**
  * The body as parsed JSON; `{}` for an empty one.
- * @throws Refusal VALIDATION_ERROR, PAYLOAD_TOO_LARGE or UNSUPPORTED_MEDIA_TYPE; ClientGone
+ * @throws Refusal VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or SERVICE_UNAVAILABLE; ClientGone
  */
 export async function readJson(request: IncomingMessage, limits: BodyLimits): Promise<unknown> {
   checkHeaders(request, limits.maxBytes);
-  const bytes = await readBytes(request, limits.maxBytes);
+  const bytes = await readBytes(request, limits);
   if (bytes.length === 0) return {};
   let text: string;
   try {

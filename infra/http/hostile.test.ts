@@ -356,6 +356,64 @@ describe('Hostile requests', () => {
     expect((await round()) - before).to.be.lessThan(100 * MIB);
   });
 
+  describe('that make the process hold much', () => {
+    const large = JSON.stringify({ text: 'x'.repeat(200 * 1024) });
+    let bounded: Fixture;
+    let sockets: Socket[];
+    before(async () => {
+      bounded = await serveFixture({
+        settleMs: 0,
+        limits: { bodyBytesAtOnce: 300 * 1024, unreadBytes: 300 * 1024, unreadMs: 300 },
+      });
+    });
+    after(() => bounded.close());
+    beforeEach(() => {
+      sockets = [];
+    });
+    afterEach(() => {
+      for (const socket of sockets) socket.destroy();
+    });
+    const open = (): Socket => {
+      const socket = connect(bounded.port, '127.0.0.1').on('error', () => undefined);
+      sockets.push(socket);
+      return socket;
+    };
+    const head = `POST /api/nested HTTP/1.1\r\nHost: x\r\nContent-Length: ${large.length}\r\n\r\n`;
+    const send = (body: string) =>
+      fetch(`${bounded.url}/api/nested`, { method: 'POST', headers: asJson, body });
+    const status = async (body: string) => {
+      const answer = await send(body);
+      await answer.arrayBuffer();
+      return answer.status;
+    };
+
+    it('of bodies that come slowly are refused beyond a bound, and small ones are not', async () => {
+      expect(await status(large)).to.equal(200);
+      open().write(head + large.slice(0, -1));
+      await eventually(async () => (await status(large)) === 503);
+      const refused = await send(large);
+      expect(refused.headers.get('retry-after')).to.equal('5');
+      expect((await failureOf(refused)).error).to.include('large bodies');
+      expect(await status('{"small":true}')).to.equal(200);
+      sockets[0]?.destroy();
+      await eventually(async () => (await status(large)) === 200);
+    });
+
+    it('of answers that are not read are refused beyond a bound, and the reader is cut off', async () => {
+      const lazy = open();
+      lazy.pause();
+      let isClosed = false;
+      lazy.on('close', () => {
+        isClosed = true;
+      });
+      for (let i = 0; i < 200; i++) lazy.write(head + large);
+      await eventually(async () => (await status(large)) === 503);
+      expect(await status('{"small":true}')).to.equal(200);
+      await eventually(() => isClosed);
+      expect(await status(large)).to.equal(200);
+    });
+  });
+
   it('do not use up the key of an honest client', async () => {
     const key = { 'Idempotency-Key': 'honest' };
     expect((await fetch(`${app.url}/api/open`, json('{broken', key))).status).to.equal(400);

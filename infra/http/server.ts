@@ -10,6 +10,7 @@ import { admits, isCommand, type RouteContract, type RouteSurface } from '../../
 import type { Authenticator } from '../auth/port.ts';
 import type { Logger, Metrics, RouteMetrics } from '../telemetry/port.ts';
 import { type BodyLimits, ClientGone, readJson } from './body.ts';
+import { createBudget } from './budget.ts';
 import { failureOf, renderFailure } from './errors.ts';
 import { Exchange, type Settle } from './exchange.ts';
 import {
@@ -42,6 +43,12 @@ export interface HttpAppOptions {
 export interface HttpLimits {
   readonly bodyBytes: number;
   readonly bodyDepth: number;
+  /** Of all bodies that are on their way, apart from small ones. */
+  readonly bodyBytesAtOnce: number;
+  /** Of all answers that their clients have not read yet, apart from small ones. */
+  readonly unreadBytes: number;
+  /** A client that reads nothing of its answer for so long is cut off. Streams have bounds of their own. */
+  readonly unreadMs: number;
   /** How long a repeated request waits for the first one with its Idempotency-Key. */
   readonly repeatWaitMs: number;
   /** Requests with an Idempotency-Key that an address may send in a minute without being logged in. */
@@ -51,9 +58,14 @@ export interface HttpLimits {
 const DEFAULT_LIMITS: HttpLimits = {
   bodyBytes: 1024 * 1024,
   bodyDepth: 64,
+  bodyBytesAtOnce: 64 * 1024 * 1024,
+  unreadBytes: 128 * 1024 * 1024,
+  unreadMs: 30_000,
   repeatWaitMs: 30_000,
   anonymousKeysPerMinute: 60,
 };
+/** So much the operating system takes whether it is read or not. */
+const SMALL_ANSWER_BYTES = 64 * 1024;
 /** Longer path parameters match no route. */
 const MAX_PARAM_LENGTH = 512;
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
@@ -79,7 +91,15 @@ interface Target {
 export function createHttpApp(options: HttpAppOptions): Express {
   const { authenticator, settle, logger, metrics } = options;
   const limits: HttpLimits = { ...DEFAULT_LIMITS, ...options.limits };
-  const bodyLimits: BodyLimits = { maxBytes: limits.bodyBytes, maxDepth: limits.bodyDepth };
+  const bodyLimits: BodyLimits = {
+    maxBytes: limits.bodyBytes,
+    maxDepth: limits.bodyDepth,
+    budget: createBudget(limits.bodyBytesAtOnce, 'Too many large bodies are coming in at once: try again.'),
+  };
+  const unread = createBudget(
+    limits.unreadBytes,
+    'Too many large answers are waiting to be read: try again.',
+  );
   const corsOrigins = new Set(options.corsOrigins);
   const once = createIdempotency({ port: options.idempotency, maxWaitMs: limits.repeatWaitMs });
   const limitAnonymousKeys = createAnonymousKeyLimit(limits.anonymousKeysPerMinute);
@@ -211,12 +231,23 @@ export function createHttpApp(options: HttpAppOptions): Express {
     return target;
   }
 
-  function send(
-    response: ServerResponse,
-    exchange: Exchange,
-    { status, text, headers }: RenderedAnswer,
-  ): void {
+  /** What is large and waits for a client that does not read is held within bounds, and not for ever. */
+  function held(response: ServerResponse, exchange: Exchange, answer: RenderedAnswer): RenderedAnswer {
+    const bytes = Buffer.byteLength(answer.text);
+    if (bytes <= SMALL_ANSWER_BYTES) return answer;
+    try {
+      unread.take(bytes);
+    } catch (error) {
+      return renderError(error, exchange);
+    }
+    response.once('close', () => unread.give(bytes));
+    response.setTimeout(limits.unreadMs, () => response.destroy());
+    return answer;
+  }
+
+  function send(response: ServerResponse, exchange: Exchange, answer: RenderedAnswer): void {
     if (response.headersSent || response.destroyed) return;
+    const { status, text, headers } = held(response, exchange, answer);
     response.writeHead(status, {
       ...(response.hasHeader('Access-Control-Allow-Origin') ? withoutPolicy : securityHeaders),
       ...exchange.freshness(),
