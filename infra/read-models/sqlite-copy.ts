@@ -10,6 +10,7 @@ import type { CollectionSpec, Page, Query, Scalar, Stored } from './port.ts';
 
 type Indexes = CollectionSpec['indexes'];
 type ColumnValue = string | number;
+type Run = readonly [sql: string, ...bound: ColumnValue[]];
 
 /**
  * Null (and whatever is not a scalar) in a field's column. It is below every number that JSON can hold, so
@@ -20,8 +21,9 @@ const NULL_JSON = '-9e999';
 
 export interface CopyTable {
   get(id: string): Stored<unknown> | null;
-  put(document: Stored<unknown>): void;
-  remove(id: string): void;
+  /** The statement that stores the document, or removes it. */
+  put(document: Stored<unknown>): Run;
+  remove(id: string): Run;
   find(query: Query): Page<unknown>;
   count(where: Query['where']): number;
   /** Documents in the order of their ids, those after `id`. */
@@ -34,7 +36,8 @@ interface Row {
   readonly body: string;
 }
 
-export function createTable(db: Database, table: string, indexes: Indexes): void {
+/** The statements that make the table. */
+export function createTable(table: string, indexes: Indexes): Run[] {
   for (const index of indexes) {
     if (index.length === 0) throw new Error('An index needs at least one field.');
     if (index.slice(0, -1).includes('position')) throw new Error('`position` must be the last of an index.');
@@ -42,14 +45,16 @@ export function createTable(db: Database, table: string, indexes: Indexes): void
   }
   const columns = columnsOf(indexes);
   const fields = columns.fields.map((_, at) => `, f${at} NOT NULL`).join('');
-  db.exec(
-    `CREATE TABLE ${table} (id TEXT NOT NULL PRIMARY KEY, position TEXT NOT NULL, body TEXT NOT NULL${fields})`,
-  );
-  indexes.forEach((index, at) => {
-    // The id at the end gives ties their order without sorting.
-    const names = [...index.map((field) => columns.nameOf(field)), 'id'].join(', ');
-    db.exec(`CREATE INDEX ${table}_i${at} ON ${table} (${names})`);
-  });
+  return [
+    [
+      `CREATE TABLE ${table} (id TEXT NOT NULL PRIMARY KEY, position TEXT NOT NULL, body TEXT NOT NULL${fields})`,
+    ],
+    ...indexes.map((index, at): Run => {
+      // The id at the end gives ties their order without sorting.
+      const names = [...index.map((field) => columns.nameOf(field)), 'id'].join(', ');
+      return [`CREATE INDEX ${table}_i${at} ON ${table} (${names})`];
+    }),
+  ];
 }
 
 /** `collection` is only for messages. The table is made by `createTable` with the same indexes. */
@@ -67,14 +72,12 @@ export function copyTable(db: Database, table: string, collection: string, index
   };
 
   const columnNames = ['id', 'position', 'body', ...fields.map((_, at) => `f${at}`)];
-  const upsert = db.prepare<unknown[]>(
-    `INSERT INTO ${table} (${columnNames.join(', ')}) VALUES (${columnNames.map(() => '?').join(', ')})
+  const upsert = `INSERT INTO ${table} (${columnNames.join(', ')}) VALUES (${columnNames.map(() => '?').join(', ')})
      ON CONFLICT (id) DO UPDATE SET ${columnNames
        .slice(1)
        .map((name) => `${name} = excluded.${name}`)
-       .join(', ')}`,
-  );
-  const remove = db.prepare<[string]>(`DELETE FROM ${table} WHERE id = ?`);
+       .join(', ')}`;
+  const remove = `DELETE FROM ${table} WHERE id = ?`;
   const get = db.prepare<[string], Row>(`SELECT id, position, body FROM ${table} WHERE id = ?`);
   const after = db.prepare<[string, number], Row>(
     `SELECT id, position, body FROM ${table} WHERE id > ? ORDER BY id LIMIT ?`,
@@ -110,14 +113,11 @@ export function copyTable(db: Database, table: string, collection: string, index
     },
 
     put({ id, position, body }) {
-      const values: ColumnValue[] = [id, positionSortKey(position), JSON.stringify(body)];
-      for (const path of paths) values.push(valueAt(body, path));
-      upsert.run(...values);
+      const fields = paths.map((path) => valueAt(body, path));
+      return [upsert, id, positionSortKey(position), JSON.stringify(body), ...fields];
     },
 
-    remove(id) {
-      remove.run(id);
-    },
+    remove: (id) => [remove, id],
 
     find(query) {
       const { limit, offset = 0, orderBy, range } = query;

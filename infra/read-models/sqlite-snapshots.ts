@@ -1,9 +1,9 @@
 /** Snapshots of aggregates' states, in the file of the read models: like these they may be thrown away. */
 import type { Database } from 'better-sqlite3';
 import type { SnapshotStore } from './port.ts';
-import type { Attempt } from './sqlite.ts';
+import type { WriteQueue } from './sqlite-write-queue.ts';
 
-const SCHEMA = `
+export const SNAPSHOTS_SCHEMA = `
   CREATE TABLE IF NOT EXISTS snapshots (
     stream TEXT PRIMARY KEY,
     revision INTEGER NOT NULL,
@@ -12,16 +12,18 @@ const SCHEMA = `
   ) STRICT;
 `;
 
-export function sqliteSnapshots(db: Database, attempt: Attempt): SnapshotStore {
-  db.exec(SCHEMA);
+const UPSERT = `
+  INSERT INTO snapshots (stream, revision, state_version, state) VALUES (?, ?, ?, ?)
+  ON CONFLICT (stream) DO UPDATE
+    SET revision = excluded.revision, state_version = excluded.state_version, state = excluded.state
+    WHERE excluded.revision > revision OR excluded.state_version <> state_version`;
+
+/** Runs the work at once; the promise rejects with StoreUnavailable when SQLite fails. */
+export type Attempt = <Result>(work: () => Result) => Promise<Result>;
+
+export function sqliteSnapshots(db: Database, queue: WriteQueue, attempt: Attempt): SnapshotStore {
   const select = db.prepare<[string], { revision: number; stateVersion: number; state: string }>(
     'SELECT revision, state_version AS stateVersion, state FROM snapshots WHERE stream = ?',
-  );
-  const upsert = db.prepare(
-    `INSERT INTO snapshots (stream, revision, state_version, state) VALUES (?, ?, ?, ?)
-     ON CONFLICT (stream) DO UPDATE
-       SET revision = excluded.revision, state_version = excluded.state_version, state = excluded.state
-       WHERE excluded.revision > revision OR excluded.state_version <> state_version`,
   );
   return {
     get: (stream) =>
@@ -30,8 +32,6 @@ export function sqliteSnapshots(db: Database, attempt: Attempt): SnapshotStore {
         return row === undefined ? null : { ...row, state: JSON.parse(row.state) };
       }),
     put: (stream, { revision, stateVersion, state }) =>
-      attempt(() => {
-        upsert.run(stream, revision, stateVersion, JSON.stringify(state));
-      }),
+      queue.write([[UPSERT, stream, revision, stateVersion, JSON.stringify(state)]]),
   };
 }

@@ -107,6 +107,7 @@ describe('read models in SQLite', () => {
       } catch (error) {
         const seen = (await store.copies())[0].checkpoint.seen;
         process.stdout.write(JSON.stringify({ name: error.name, written, seen, count: await store.count('notes') }));
+        await store.close();
       }`;
     const { stdout } = await run('bash', [
       '-c',

@@ -3,24 +3,18 @@
  * written in one transaction, which is not waited for to be on disk (synchronous=NORMAL): after a power cut
  * the file is whole but may lack the last batches, and the projections read those events again.
  *
- * Every call does its work before it first awaits, so a reader sees the documents of one copy at one instant.
+ * Writes are done by a thread of their own. A read does its work before it first awaits, so a reader sees the
+ * documents of one copy at one instant.
  */
 import Sqlite, { type Database } from 'better-sqlite3';
+import { LRUCache } from 'lru-cache';
 import { positionSortKey } from '../../contracts/envelope.ts';
 import type { SetAsideEvent } from '../../contracts/projections.ts';
 import { StoreUnavailable } from '../event-store/port.ts';
-import type {
-  CollectionSpec,
-  CopyId,
-  CopyInfo,
-  Page,
-  ReadModelStore,
-  SnapshotStore,
-  Stored,
-  WriteBatch,
-} from './port.ts';
+import type { CopyId, CopyInfo, Page, ReadModelStore, SnapshotStore, Stored, WriteBatch } from './port.ts';
 import { type CopyTable, copyTable, createTable } from './sqlite-copy.ts';
-import { sqliteSnapshots } from './sqlite-snapshots.ts';
+import { type Attempt, SNAPSHOTS_SCHEMA, sqliteSnapshots } from './sqlite-snapshots.ts';
+import { type Run, startWriteQueue, type WriteQueue } from './sqlite-write-queue.ts';
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS copies (
@@ -43,9 +37,16 @@ const SCHEMA = `
   CREATE INDEX IF NOT EXISTS set_aside_documents ON set_aside (copy, document, position);
 `;
 
-/** How long a write waits for another process that holds the file; the event loop stands still meanwhile. */
+/** How long a write waits for another process that holds the file. */
 const BUSY_TIMEOUT_MS = 100;
+/** Documents that are read by id again and again (who is logged in, …), by the length of their JSON in all. */
+const CACHED_CHARACTERS = 8 * 1024 * 1024;
 const DUMP_PAGE = 500;
+
+const INSERT_COPY = 'INSERT INTO copies (number, projection, version, indexes, live) VALUES (?, ?, ?, ?, ?)';
+const SET_CHECKPOINT = 'UPDATE copies SET position = ?, seen = ? WHERE number = ?';
+const ADD_ASIDE = 'INSERT OR REPLACE INTO set_aside (copy, position, document, event) VALUES (?, ?, ?, ?)';
+const REMOVE_ASIDE = 'DELETE FROM set_aside WHERE copy = ? AND position = ?';
 
 interface CopyRow {
   readonly number: number;
@@ -81,13 +82,15 @@ export async function openSqliteReadModels(options: {
     const db = new Sqlite(options.file, { timeout: BUSY_TIMEOUT_MS });
     try {
       db.pragma('journal_mode = WAL');
-      db.pragma('synchronous = NORMAL');
       db.exec(SCHEMA);
-      const attempt = async <Result>(work: () => Result): Promise<Result> => {
+      db.exec(SNAPSHOTS_SCHEMA);
+      const attempt: Attempt = async (work) => {
         if (!db.open) throw new StoreUnavailable(`The read models in ${options.file} are closed.`);
         return guarded(work);
       };
-      return { ...readModels(db, attempt), snapshots: sqliteSnapshots(db, attempt) };
+      dropLeftovers(db);
+      const queue = startWriteQueue({ file: options.file, busyTimeoutMs: BUSY_TIMEOUT_MS });
+      return { ...readModels(db, queue, attempt), snapshots: sqliteSnapshots(db, queue, attempt) };
     } catch (error) {
       db.close();
       throw error;
@@ -95,23 +98,22 @@ export async function openSqliteReadModels(options: {
   });
 }
 
-/** Runs the work at once; the promise rejects with StoreUnavailable when SQLite fails. */
-export type Attempt = <Result>(work: () => Result) => Promise<Result>;
+const tableOf = (number: number) => `copy_${number}`;
 
-function readModels(db: Database, attempt: Attempt): ReadModelStore {
+/** Tables of copies that were replaced, where the process ended before they were dropped. */
+function dropLeftovers(db: Database): void {
+  const leftovers = db
+    .prepare<[], { name: string }>(
+      `SELECT name FROM sqlite_schema
+       WHERE type = 'table' AND name GLOB 'copy_[0-9]*' AND name NOT IN (SELECT 'copy_' || number FROM copies)`,
+    )
+    .all();
+  for (const { name } of leftovers) db.exec(`DROP TABLE ${name}`);
+}
+
+function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadModelStore {
   const listCopies = db.prepare<[], CopyRow>('SELECT * FROM copies ORDER BY number');
-  const insertCopy = db.prepare(
-    'INSERT INTO copies (projection, version, indexes, live) VALUES (?, ?, ?, ?)',
-  );
-  const deleteCopy = db.prepare('DELETE FROM copies WHERE number = ?');
-  const endLive = db.prepare('UPDATE copies SET live = 0 WHERE projection = ?');
-  const beginLive = db.prepare('UPDATE copies SET live = 1 WHERE number = ?');
-  const setCheckpoint = db.prepare('UPDATE copies SET position = ?, seen = ? WHERE number = ?');
-  const addAside = db.prepare(
-    'INSERT OR REPLACE INTO set_aside (copy, position, document, event) VALUES (?, ?, ?, ?)',
-  );
-  const removeAside = db.prepare('DELETE FROM set_aside WHERE copy = ? AND position = ?');
-  const clearAside = db.prepare('DELETE FROM set_aside WHERE copy = ?');
+  const lastNumber = db.prepare<[], number>("SELECT seq FROM sqlite_sequence WHERE name = 'copies'").pluck();
   const listAside = db.prepare<[number, number], { event: string }>(
     'SELECT event FROM set_aside WHERE copy = ? ORDER BY position LIMIT ?',
   );
@@ -122,7 +124,20 @@ function readModels(db: Database, attempt: Attempt): ReadModelStore {
   const copies = new Map<CopyId, Copy>();
   const liveCopies = new Map<string, Copy>();
 
-  const tableOf = (number: number | bigint) => `copy_${number}`;
+  const recent = new LRUCache<string, Stored<unknown>>({
+    maxSize: CACHED_CHARACTERS,
+    sizeCalculation: ({ body }) => JSON.stringify(body).length + 1,
+  });
+  const keyOf = (copy: Copy, id: string) => `${copy.number} ${id}`;
+
+  function documentOf(copy: Copy, id: string): Stored<unknown> | null {
+    const key = keyOf(copy, id);
+    const known = recent.get(key);
+    if (known !== undefined) return known;
+    const document = copy.documents.get(id);
+    if (document !== null) recent.set(key, document);
+    return document;
+  }
 
   function remember(row: CopyRow): void {
     const documents = copyTable(db, tableOf(row.number), row.projection, JSON.parse(row.indexes));
@@ -137,93 +152,113 @@ function readModels(db: Database, attempt: Attempt): ReadModelStore {
     return copy;
   }
 
-  function liveCopyOf(collection: string): CopyTable {
+  function liveCopyOf(collection: string): Copy {
     const copy = liveCopies.get(collection);
     if (copy === undefined) throw new Error(`There is no read model ${collection}.`);
-    return copy.documents;
+    return copy;
   }
 
-  /** Inside a transaction. */
-  function drop(number: number): void {
-    deleteCopy.run(number);
-    clearAside.run(number);
-    db.exec(`DROP TABLE ${tableOf(number)}`);
-  }
+  const unlisted = ({ number }: Copy): Run[] => [
+    ['DELETE FROM copies WHERE number = ?', number],
+    ['DELETE FROM set_aside WHERE copy = ?', number],
+  ];
+  const dropped = ({ number }: Copy): Run => [`DROP TABLE ${tableOf(number)}`];
 
   function forget(copy: Copy): void {
     copies.delete(String(copy.number));
     if (liveCopies.get(copy.projection) === copy) liveCopies.delete(copy.projection);
   }
 
-  const create = db.transaction((spec: CollectionSpec): CopyRow => {
-    const live = liveCopies.has(spec.projection) ? 0 : 1;
-    const indexes = JSON.stringify(spec.indexes);
-    const { lastInsertRowid } = insertCopy.run(spec.projection, spec.version, indexes, live);
-    createTable(db, tableOf(lastInsertRowid), spec.indexes);
-    return listCopies.all().find((row) => row.number === Number(lastInsertRowid))!;
-  });
+  const runsOf = ({ copy: id, puts, deletes, setAside, checkpoint }: WriteBatch): Run[] => {
+    const { number, documents } = copyOf(id);
+    return [
+      ...puts.map((document) => documents.put(document)),
+      ...deletes.map((deleted) => documents.remove(deleted)),
+      ...(setAside?.add ?? []).map((event): Run => {
+        const key = positionSortKey(event.position);
+        return [ADD_ASIDE, number, key, event.documentId, JSON.stringify(event)];
+      }),
+      ...(setAside?.remove ?? []).map((position): Run => [REMOVE_ASIDE, number, positionSortKey(position)]),
+      [SET_CHECKPOINT, checkpoint.position, checkpoint.seen, number],
+    ];
+  };
 
-  const writeBatches = db.transaction((batches: readonly WriteBatch[]): void => {
-    for (const batch of batches) {
-      const { number, documents } = copyOf(batch.copy);
-      for (const document of batch.puts) documents.put(document);
-      for (const id of batch.deletes) documents.remove(id);
-      for (const event of batch.setAside?.add ?? []) {
-        addAside.run(number, positionSortKey(event.position), event.documentId, JSON.stringify(event));
-      }
-      for (const position of batch.setAside?.remove ?? []) removeAside.run(number, positionSortKey(position));
-      setCheckpoint.run(batch.checkpoint.position, batch.checkpoint.seen, number);
-    }
-  });
+  async function activate(copy: Copy): Promise<void> {
+    const others = [...copies.values()].filter(
+      (other) => other.projection === copy.projection && other !== copy,
+    );
+    await queue.write([
+      ['UPDATE copies SET live = 0 WHERE projection = ?', copy.projection],
+      ['UPDATE copies SET live = 1 WHERE number = ?', copy.number],
+      ...others.flatMap(unlisted),
+    ]);
+    for (const other of others) forget(other);
+    liveCopies.set(copy.projection, copy);
+    // Only now does nobody read them any more. Not waited for, and what it leaves behind when it fails or the
+    // process ends is dropped at the next start.
+    if (others.length > 0) queue.write(others.map(dropped)).catch(() => {});
+  }
 
+  /** The number of the last copy that was made. */
+  let made = 0;
+  let switching: Promise<void> = Promise.resolve();
   for (const row of listCopies.all()) remember(row);
 
   return {
     get: <Body>(collection: string, id: string) =>
-      attempt(() => liveCopyOf(collection).get(id) as Stored<Body> | null),
+      attempt(() => documentOf(liveCopyOf(collection), id) as Stored<Body> | null),
     find: <Body>(collection: string, query: Parameters<ReadModelStore['find']>[1]) =>
-      attempt(() => liveCopyOf(collection).find(query) as Page<Body>),
-    count: (collection, where) => attempt(() => liveCopyOf(collection).count(where)),
+      attempt(() => liveCopyOf(collection).documents.find(query) as Page<Body>),
+    count: (collection, where) => attempt(() => liveCopyOf(collection).documents.count(where)),
 
-    copies: () => attempt(() => listCopies.all().map(toCopyInfo)),
-    createCopy: (spec) =>
-      attempt(() => {
-        const row = create.immediate(spec);
-        remember(row);
-        return String(row.number);
-      }),
-    activate: (id) =>
-      attempt(() => {
-        const copy = copyOf(id);
-        const others = [...copies.values()].filter(
-          (other) => other.projection === copy.projection && other !== copy,
-        );
-        db.transaction(() => {
-          endLive.run(copy.projection);
-          beginLive.run(copy.number);
-          for (const other of others) drop(other.number);
-        }).immediate();
-        for (const other of others) forget(other);
-        liveCopies.set(copy.projection, copy);
-      }),
-    dropCopy: (id) =>
-      attempt(() => {
-        const copy = copyOf(id);
-        db.transaction(drop).immediate(copy.number);
-        forget(copy);
-      }),
+    copies: async () => {
+      await switching; // the file may say which copy is live a moment before readers see it
+      return attempt(() => listCopies.all().map(toCopyInfo));
+    },
+    createCopy: async (spec) => {
+      const number = await attempt(() => Math.max(made, lastNumber.get() ?? 0) + 1);
+      made = number;
+      const live = liveCopies.has(spec.projection) ? 0 : 1;
+      const indexes = JSON.stringify(spec.indexes);
+      await queue.write([
+        [INSERT_COPY, number, spec.projection, spec.version, indexes, live],
+        ...createTable(tableOf(number), spec.indexes),
+      ]);
+      await attempt(() => remember(listCopies.all().find((row) => row.number === number)!));
+      return String(number);
+    },
+    activate: (id) => {
+      const done = activate(copyOf(id));
+      switching = done.catch(() => {}); // its caller learns of it
+      return done;
+    },
+    dropCopy: async (id) => {
+      const copy = copyOf(id);
+      forget(copy);
+      await queue.write([...unlisted(copy), dropped(copy)]);
+    },
 
     getFrom: (id, ids) =>
       attempt(() => {
-        const { documents } = copyOf(id);
+        const copy = copyOf(id);
         const found = new Map<string, Stored<unknown>>();
         for (const wanted of ids) {
-          const document = documents.get(wanted);
+          const document = copy.documents.get(wanted);
           if (document !== null) found.set(wanted, document);
         }
         return found;
       }),
-    write: (batches) => attempt(() => writeBatches.immediate(batches)),
+    write: async (batches) => {
+      await queue.write(await attempt(() => batches.flatMap(runsOf)));
+      for (const { copy: id, puts, deletes } of batches) {
+        const copy = copyOf(id);
+        for (const document of puts) {
+          const key = keyOf(copy, document.id);
+          if (recent.has(key)) recent.set(key, document);
+        }
+        for (const deleted of deletes) recent.delete(keyOf(copy, deleted));
+      }
+    },
     setAside: (id, query = {}) =>
       attempt(() => {
         const { number } = copyOf(id);
@@ -244,6 +279,7 @@ function readModels(db: Database, attempt: Attempt): ReadModelStore {
       }
     },
     close: async () => {
+      await queue.close();
       db.close();
     },
   };

@@ -341,7 +341,7 @@ describe('the projection runtime', function () {
           async (appends, liveBatch, rebuildBatch) => {
             const stream = `ledger-${crypto.randomUUID()}`;
             // A database of its own for each run; the log of the runs before it is part of the history.
-            const models = await openSqliteReadModels({ file: ':memory:' });
+            const models = await openSqliteReadModels({ file: join(directory, `${crypto.randomUUID()}.db`) });
             const projections = [accounts({ fails: (paid) => paid.data.amount === 6 }), journal];
             const options = { store, readModels: models, projections };
             let running = await startProjections({ ...options, batchSize: liveBatch });
