@@ -433,7 +433,8 @@ export const getSession = route({
   path: '/api/chat/sessions/:id',
   summary:
     'A conversation with its messages, oldest first: the last `limit` of them, or those next to the message ' +
-    '`before` or `after`. `hasMoreMessages` says whether others follow in that direction.',
+    '`before` or `after`, and no more than a mebibyte of text. `hasMoreMessages` says whether others follow in ' +
+    'that direction.',
   access: 'chat:read',
   params: idParams,
   query: z.object({ limit: limit(1_000, 200), ...messagePage, asOf }).refine(notBoth, NOT_BOTH),

@@ -164,7 +164,9 @@ export const chatHistory = route({
   surface: 'zerg',
   method: 'GET',
   path: '/api/v1/chat/:id/history',
-  summary: 'The last `limit` messages (of those before the message `before`), oldest first.',
+  summary:
+    'The last `limit` messages (of those before the message `before`), and no more than a mebibyte of text, ' +
+    'oldest first.',
   access: 'chat:read',
   params: idParams,
   query: z.object({ limit: limit(1_000, 50), before: messagePage.before, asOf }),

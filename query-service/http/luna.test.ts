@@ -88,6 +88,39 @@ describe("Luna's reads", () => {
       expect(await page(id, `?${asOf}&after=${one?.id}&limit=2`)).to.deep.equal([['two', 'three'], true]);
     });
 
+    it('comes in pages of bounded length, none of which leaves a message out', async () => {
+      const id = await create('ada');
+      const said: string[] = [];
+      for (let i = 0; i < 40; i++) {
+        // Six that are too long to fit on one page, and one that is too long for any.
+        const length = i === 20 ? 1_100_000 : i % 7 === 0 ? 300_000 : 5;
+        const [content, answer] = [`question ${i}`, `answer ${i} `.padEnd(length, 'x')];
+        await say(id, content, answer);
+        said.push(content, answer);
+      }
+      /** From the end to the beginning, or with `after` from that message to the end. */
+      const pages = async (past: string, after?: string) => {
+        const read: LunaMessage[][] = [];
+        for (let query = after === undefined ? '' : `&after=${after}`; ; ) {
+          const { body } = await app.call('ada', 'GET', `${SESSIONS}/${id}?limit=1000${past}${query}`);
+          const messages = body.messages as LunaMessage[];
+          read.push(messages);
+          if (!body.hasMoreMessages) return read;
+          query = after === undefined ? `&before=${messages[0]?.id}` : `&after=${messages.at(-1)?.id}`;
+        }
+      };
+      const contents = (messages: LunaMessage[]) => messages.map(({ content }) => content);
+      for (const past of ['', `&asOf=${await positionOf('ada')}`]) {
+        const backwards = await pages(past);
+        expect(contents(backwards.toReversed().flat())).to.deep.equal(said);
+        const forwards = await pages(past, backwards.at(-1)?.[0]?.id);
+        expect(contents(forwards.flat())).to.deep.equal(said.slice(1));
+        for (const one of [...backwards, ...forwards]) {
+          if (one.length > 1) expect(contents(one).join('').length).to.be.at.most(1024 * 1024);
+        }
+      }
+    });
+
     it('refuses to page beside a message that it does not have', async () => {
       const [id, other] = [await create('ada'), await create('ada')];
       await say(other, 'elsewhere', 'indeed');
