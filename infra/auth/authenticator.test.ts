@@ -197,4 +197,64 @@ describe('checking credentials', () => {
     nowMs += 30_000;
     expect(await outcome({ queryToken: ws })).to.equal(invalid);
   });
+
+  describe('again, for a connection that stays open', () => {
+    /** Of the session or key now; null when it has ended. */
+    const again = async (credentials: Credentials) => {
+      const caller = (await authenticator.authenticate(credentials))!;
+      return async () => {
+        const now = await authenticator.recheck(caller);
+        return now && [...now.permissions];
+      };
+    };
+    const ofUser = ['chat:read', 'chat:write', 'keys:manage'];
+
+    it('lets the session count, not the token that expired', async () => {
+      const recheck = await again(bearer(access()));
+      nowMs += 86_400_000;
+      expect(await recheck()).to.deep.equal(ofUser);
+      nowMs = Date.parse(session.expiresAt);
+      expect(await recheck()).to.equal(null);
+    });
+
+    it('ends with the session, a change of password, and the user', async () => {
+      const recheck = await again({ queryToken: access() });
+      expect(await recheck()).to.deep.equal(ofUser);
+      await put('sessions', { ...session, active: false });
+      expect(await recheck()).to.equal(null);
+      await put('sessions', session);
+      await put('users', { ...ada, disabled: true });
+      expect(await recheck()).to.equal(null);
+      await put('users', { ...ada, passwordChangedAt: startedAt });
+      expect(await recheck()).to.equal(null);
+      await put('users', { ...ada, role: 'auditor' });
+      expect(await recheck()).to.deep.equal(['chat:read', 'log:read', 'all:read']);
+    });
+
+    it('ends with the API key, also when a token spoke for it', async () => {
+      const ws = tokens.webSocketToken(
+        { userId: 'ada', email: ada.email, role: 'user', credential: { kind: 'apiKey', id: keyId } },
+        nowMs,
+      );
+      const rechecks = [await again({ apiKey: tokens.apiKey(keyId) }), await again({ queryToken: ws })];
+      nowMs += 30_000;
+      for (const recheck of rechecks) expect(await recheck()).to.deep.equal(['chat:read']);
+      await put('api-keys', { ...key(), expiresAt: new Date(nowMs).toISOString() });
+      for (const recheck of rechecks) expect(await recheck()).to.equal(null);
+      await put('api-keys', { ...key(), revokedAt: startedAt });
+      for (const recheck of rechecks) expect(await recheck()).to.equal(null);
+    });
+
+    it('is not taken for an end when it cannot be checked', async () => {
+      const caller = (await authenticator.authenticate(bearer(access())))!;
+      const failing = createAuthenticator({
+        tokens,
+        readModels: { ...readModels, get: () => Promise.reject(new Error('The disk is gone.')) },
+        now: () => nowMs,
+      });
+      expect(await failing.recheck(caller).catch((error: Error) => error.message)).to.equal(
+        'The disk is gone.',
+      );
+    });
+  });
 });

@@ -4,7 +4,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { Caller } from '../../contracts/caller.ts';
-import { refuse } from '../../contracts/errors.ts';
+import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { Role } from '../../contracts/events/identity.ts';
 import { type Permission, permissions, rolePermissions } from '../../contracts/http/route.ts';
 import type { ApiKeyDocument, SessionDocument, UserDocument } from '../../contracts/read-models/documents.ts';
@@ -53,9 +53,12 @@ export function createAuthenticator({
     return user === undefined || user.disabled ? invalid() : user;
   }
 
-  async function bySession(sessionId: string, expiresAtMs: number): Promise<Caller> {
+  /** `tokenExpiresAtMs` null: the session is looked at without a token. */
+  async function bySession(sessionId: string, tokenExpiresAtMs: number | null): Promise<Caller> {
     const session = (await readModels.get<SessionDocument>('sessions', sessionId))?.body;
     if (!session?.active) return invalid();
+    const expiresAtMs = tokenExpiresAtMs ?? Date.parse(session.expiresAt);
+    if (expiresAtMs <= now()) return invalid();
     const user = await userOf(session.owner);
     // A session from before the password changed has ended with it, recorded as ended or not yet.
     if (user.passwordChangedAt !== null && session.startedAt <= user.passwordChangedAt) return invalid();
@@ -142,6 +145,15 @@ export function createAuthenticator({
       if (apiKey !== undefined) return byApiKey(apiKey);
       if (queryToken !== undefined) return byToken(queryToken, ['access', 'ws']);
       return cookie === undefined ? null : byCookie(cookie);
+    },
+
+    async recheck({ sessionId, actor }) {
+      try {
+        return await (sessionId === null ? byApiKeyId(actor.id, null, null) : bySession(sessionId, null));
+      } catch (error) {
+        if (error instanceof Refusal && error.code === 'UNAUTHORIZED') return null;
+        throw error;
+      }
     },
   };
 }

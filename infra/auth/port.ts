@@ -19,6 +19,13 @@ export interface Authenticator {
    * @throws Refusal UNAUTHORIZED when what was presented is bad, expired, revoked, or its user is disabled
    */
   authenticate(credentials: Credentials): Promise<Caller | null>;
+  /**
+   * The caller as they are now, for connections that stay open: by the login session or API key alone. That the
+   * access token which opened the connection has expired since does not count, as nobody can send another one
+   * there. Null when the session has ended (logout, password change, refresh token reused or expired), the key is
+   * revoked or expired, or the user is disabled.
+   */
+  recheck(caller: Caller): Promise<Caller | null>;
 }
 
 export interface Passwords {

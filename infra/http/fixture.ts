@@ -39,6 +39,7 @@ export const authenticator: Authenticator = {
     if (name === undefined) return null;
     return callers[name] ?? refuse('UNAUTHORIZED', 'Invalid or expired token');
   },
+  recheck: async (caller) => caller,
 };
 
 /** Records of keys in memory, which outlive an app as the log does. */

@@ -15,7 +15,7 @@ describe('The system’s routes', () => {
   const server = createHttpServer(
     createHttpApp({
       endpoints: systemEndpoints({ status: () => status, version: '1.2.3', metrics }),
-      authenticator: { authenticate: refuseAll },
+      authenticator: { authenticate: refuseAll, recheck: refuseAll },
       settle: { position: () => '0', waitFor: refuseAll, timeoutMs: 1 },
       idempotency: { accept: refuseAll, answered: refuseAll },
       fingerprintSecret: 'secret',
