@@ -35,8 +35,10 @@ export interface LiveServer {
   readonly errors: string[];
   /** Issued over WebSocket. */
   readonly issued: { command: string; input: unknown; issuer: Issuer }[];
-  /** Token → who it is; a test may take tokens away. */
+  /** Who is logged in, by session; a test may end sessions. A session's token is its id. */
   readonly logins: Map<string, Caller>;
+  /** Tokens that are taken no more, whatever has become of their session. */
+  readonly expired: Set<string>;
   /** More paths, for what is answered by others with the help of the live feeds. */
   readonly handlers: Map<string, (response: ServerResponse) => void>;
   /** Starts a conversation; its events belong to `owner`. */
@@ -55,7 +57,7 @@ const caller = (userId: string, role: Role): Caller => ({
   role,
   actor: { kind: 'user', id: userId },
   permissions: new Set(rolePermissions[role]),
-  sessionId: 's',
+  sessionId: userId,
   expiresAtMs: null,
 });
 
@@ -85,12 +87,15 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
     ['admin', caller('admin', 'admin')],
     ['auditor', caller('auditor', 'auditor')],
   ]);
+  const expired: LiveServer['expired'] = new Set();
   const authenticator: Authenticator = {
     async authenticate({ authorization, cookie, apiKey, queryToken }) {
       const token = authorization?.replace('Bearer ', '') ?? apiKey ?? queryToken ?? cookie?.split('=')[1];
       if (token === undefined) return null;
-      return logins.get(token) ?? refuse('UNAUTHORIZED', 'Invalid or expired token');
+      const caller = expired.has(token) ? undefined : logins.get(token);
+      return caller ?? refuse('UNAUTHORIZED', 'Invalid or expired token');
     },
+    recheck: async ({ sessionId }) => logins.get(sessionId!) ?? null,
   };
 
   const documents = { conversations: new Map(), turns: new Map(), messages: new Map() } as Record<
@@ -199,7 +204,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
   /** The running call of each conversation, to which its signals belong. */
   const calls = new Map<string, { call: string; turnId: string }>();
   return {
-    ...{ store, bus, live, server, port, errors, issued, logins, handlers, append },
+    ...{ store, bus, live, server, port, errors, issued, logins, expired, handlers, append },
     url: `http://127.0.0.1:${port}`,
     async start(conversationId, owner) {
       const data = { title: null, mode: 'assistant', model: null };

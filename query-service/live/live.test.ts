@@ -329,6 +329,29 @@ describe('live feeds over HTTP', () => {
     await until(() => live.live.stats().clients === 1);
   });
 
+  it('goes on with a stream whose access token has expired, as long as its session lives', async () => {
+    const feed = await stream('/api/activity/stream');
+    const ended = await stream('/api/activity/stream', {}, 'bob');
+    await until(() => live.live.stats().clients === 2);
+    live.expired.add('ada');
+    live.logins.delete('bob');
+    await until(ended.ended);
+    await remember('ada');
+    await until(() => feed.frames().some((frame) => frame.type === 'activity'));
+    expect(feed.ended()).to.equal(false);
+  });
+
+  it('ends a stream of what its user may see no more', async () => {
+    await live.start(ID, 'ada');
+    const everything = await stream('/api/activity/stream', {}, 'auditor');
+    const conversation = await stream(`/api/v1/chat/${ID}/stream`, {}, 'auditor');
+    const own = await stream('/api/activity/stream', {}, 'ada');
+    await until(() => live.live.stats().clients === 3);
+    live.logins.set('auditor', { ...live.logins.get('auditor')!, permissions: new Set(['chat:read']) });
+    await until(() => everything.ended() && conversation.ended());
+    expect(own.ended()).to.equal(false);
+  });
+
   it('forgets a client that has gone, however it went', async () => {
     const feed = await stream('/api/activity/stream');
     const raw = connect(live.port, '127.0.0.1');

@@ -5,8 +5,9 @@
  * - Without a cursor, activity and log begin now, a turn begins with its first event, and a conversation begins
  *   now with what is there of the answer that is being written.
  * - A cursor beyond the end of the log is refused (400): the log is another one, and going on would lose events.
- * - The login is checked again every minute; a stream ends when it no longer holds. The client comes again with
- *   its cursor and is told 401. A turn's answer to the request that began it ends with the turn instead.
+ * - A stream goes on as long as the login that opened it, however soon its access token expires, and ends within a
+ *   minute after it (`logins.ts`). The client comes again with its cursor and is told 401. A turn's answer to the
+ *   request that began it ends with the turn instead.
  */
 import type { IncomingHttpHeaders, Server, ServerResponse } from 'node:http';
 import { type Caller, sees } from '../../contracts/caller.ts';
@@ -15,7 +16,6 @@ import { isAfter, type Position } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
 import * as routes from '../../contracts/http/live.ts';
-import type { Permission } from '../../contracts/http/route.ts';
 import type { TurnFeeds } from '../../contracts/live/feeds.ts';
 import { frameId } from '../../contracts/live/frames.ts';
 import type {
@@ -23,7 +23,7 @@ import type {
   ConversationDocument,
   TurnDocument,
 } from '../../contracts/read-models/documents.ts';
-import type { Authenticator, Credentials } from '../../infra/auth/port.ts';
+import type { Authenticator } from '../../infra/auth/port.ts';
 import type { SignalBus } from '../../infra/bus/port.ts';
 import type { EventFilter, EventStore } from '../../infra/event-store/port.ts';
 import { callerOf, type Endpoint, endpoint, type RequestContext } from '../../infra/http/port.ts';
@@ -34,6 +34,7 @@ import { BEGINNING, type Cursor, formatCursor, parseCursor } from './cursor.ts';
 import { conversationFeed, type Feed, sse } from './feed.ts';
 import { createHub, type HubStats } from './hub.ts';
 import { logFeeds } from './log.ts';
+import { createLogins, type OpenLogin } from './logins.ts';
 import { lunaTurn } from './luna.ts';
 import { responseSink } from './sink.ts';
 import { createWebSockets } from './websocket.ts';
@@ -101,6 +102,7 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   const { store, bus, readModels, authenticator, logger, metrics } = dependencies;
   const timing = { ...liveTiming, ...dependencies.timing };
   const hub = await createHub({ store, bus, logger, ...timing });
+  const logins = createLogins({ authenticator, logger, ...timing });
   const activityFeed = activityFeeds(dependencies.activityRow);
   const logFeed = logFeeds();
 
@@ -140,7 +142,8 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     /** What comes first. */
     readonly greeting: string;
     readonly headers?: Record<string, string>;
-    readonly login?: Login;
+    /** None: the stream ends by itself. */
+    readonly login?: { readonly caller: Caller; readonly may: OpenLogin['may'] };
   }
 
   function open(response: ServerResponse, { feed, cursor, kind, greeting, headers, login }: Opening): void {
@@ -149,59 +152,19 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     response.writeHead(200, { ...HEADERS, ...headers });
     sink.write([Buffer.from(greeting)]);
     const { end } = hub.subscribe(feed, cursor, sink);
-    const forget = login === undefined ? () => {} : watch(login, end);
+    const watched = login && logins.watch(login.caller, { may: login.may, end });
     sink.onClose(() => {
-      forget();
+      watched?.forget();
       left();
     });
   }
 
-  // ── logins ──────────────────────────────────────────────────────────────
-  interface Login {
-    readonly caller: Caller;
-    readonly credentials: Credentials;
-    readonly permission: Permission;
-  }
-  const watched = new Map<object, { readonly login: Login; readonly end: () => void }>();
-
-  function watch(login: Login, end: () => void): () => void {
-    const key = {};
-    watched.set(key, { login, end });
-    return () => watched.delete(key);
-  }
-
-  const loginOf = (context: RequestContext, permission: Permission): Login => ({
-    caller: callerOf(context),
-    credentials: {
-      authorization: text(context.headers.authorization),
-      cookie: text(context.headers.cookie),
-      apiKey: text(context.headers['x-api-key']),
-    },
-    permission,
-  });
-
-  async function stillHolds({ caller, credentials, permission }: Login): Promise<boolean> {
-    try {
-      const now = await authenticator.authenticate(credentials);
-      return now !== null && now.userId === caller.userId && now.permissions.has(permission);
-    } catch (error) {
-      if (error instanceof Refusal && error.code !== 'SERVICE_UNAVAILABLE') return false;
-      logger.error({ err: error }, 'A login could not be checked; it is checked again later.');
-      return true;
-    }
-  }
-
-  let rechecking: Promise<void> | null = null;
-  const recheck = setInterval(() => {
-    rechecking ??= (async () => {
-      for (const [key, { login, end }] of [...watched]) {
-        if (watched.has(key) && !(await stillHolds(login))) end();
-      }
-    })().finally(() => {
-      rechecking = null;
-    });
-  }, timing.recheckMs);
-  recheck.unref();
+  /** Reads conversations, and among them those of the owner (null: everybody's). */
+  const reader =
+    (owner: string | null): OpenLogin['may'] =>
+    (caller) =>
+      caller.permissions.has('chat:read') &&
+      (owner === null ? caller.permissions.has('all:read') : sees(caller, owner));
 
   // ── routes ──────────────────────────────────────────────────────────────
   const endpoints: Endpoint[] = [
@@ -214,19 +177,20 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
         return { status: 204 };
       }
       const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId: turn.id, firstRevision });
-      const login = loginOf(context, 'chat:read');
+      const login = { caller: callerOf(context), may: reader(turn.body.owner) };
       return {
         stream: (response) => open(response, { feed, cursor, kind: 'turn', greeting: `${RETRY}\n`, login }),
       };
     }),
 
     endpoint(routes.streamActivity, async ({ query, context }) => {
-      const { userId, permissions } = callerOf(context);
+      const caller = callerOf(context);
       const cursor = (await resumed(context, query)) ?? now();
-      const feed = activityFeed(permissions.has('all:read') ? null : userId);
+      const owner = caller.permissions.has('all:read') ? null : caller.userId;
+      const feed = activityFeed(owner);
       const hello = activityConnected(new Date().toISOString(), formatCursor(cursor));
       const greeting = RETRY + sse.encode(hello);
-      const login = loginOf(context, 'chat:read');
+      const login = { caller, may: reader(owner) };
       return { stream: (response) => open(response, { feed, cursor, kind: 'activity', greeting, login }) };
     }),
 
@@ -236,7 +200,10 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       const cursor = (await resumed(context, query)) ?? begin;
       const feed = logFeed(filterOf(query));
       const greeting = `${RETRY}id: ${formatCursor(cursor)}\n\n`;
-      const login = loginOf(context, 'log:read');
+      const login = {
+        caller: callerOf(context),
+        may: ({ permissions }: Caller) => permissions.has('log:read'),
+      };
       return { stream: (response) => open(response, { feed, cursor, kind: 'log', greeting, login }) };
     }),
 
@@ -248,7 +215,7 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       const cursor = (await resumed(context, query)) ?? fromNow(hub.position());
       const feed = conversationFeed(zergConversation, sse, params.id, null);
       const greeting = RETRY + sse.encode(connected(params.id, formatCursor(cursor)));
-      const login = loginOf(context, 'chat:read');
+      const login = { caller: callerOf(context), may: reader(found.body.owner) };
       return { stream: (response) => open(response, { feed, cursor, kind: 'zerg', greeting, login }) };
     }),
   ];
@@ -268,7 +235,7 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     return false;
   }
 
-  const webSockets = createWebSockets({ ...dependencies, ...timing, hub, checkCursor });
+  const webSockets = createWebSockets({ ...dependencies, ...timing, hub, logins, checkCursor });
 
   return {
     turnFeeds: {
@@ -285,10 +252,9 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     attachWebSockets: webSockets.attach,
     stats: () => ({ ...hub.stats(), webSockets: webSockets.size() }),
     async close() {
-      clearInterval(recheck);
       webSockets.close();
       await hub.close();
-      await rechecking;
+      await logins.close();
     },
   };
 }
@@ -297,9 +263,6 @@ const invalidCursor = (parameter: string, message: string, path: readonly string
   new Refusal('VALIDATION_ERROR', `${parameter} ${message}.`, {
     issues: [{ path, message: `${parameter} ${message}` }],
   });
-
-const text = (header: string | string[] | undefined): string | undefined =>
-  Array.isArray(header) ? header[0] : header;
 
 function filterOf(query: {
   stream?: string | undefined;

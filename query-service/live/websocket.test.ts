@@ -286,34 +286,86 @@ describe("ZERG's WebSocket", () => {
     expect([answering.closed(), browser.closed()]).to.deep.equal([null, null]);
   });
 
-  it('asks again and again for the login, and closes with 4001 when it no longer holds', async () => {
+  const ofAda = (session: string) => ({ ...live.logins.get('ada')!, sessionId: session });
+
+  it('asks again and again for the login, and goes on as long as its session lives', async () => {
     await begin({ authRefreshMs: 40, authGraceMs: 20 });
-    const kept = await connected();
-    live.logins.set('short', live.logins.get('ada')!);
-    live.logins.set('fresh', live.logins.get('ada')!);
-    const refreshed = await connected('?token=short', {});
-    const lost = await connected('?token=short', {});
+    live.logins.set('other', ofAda('other'));
+    const silent = await connected('', { headers: { Cookie: 'zerg_session=ada' } });
+    const refreshed = await connected('?token=other', {});
+    const lost = await connected('?token=other', {});
+    live.expired.add('ada');
     refreshed.socket.on('message', (data) => {
       if (JSON.parse(String(data)).type === 'auth_refresh') refreshed.say({ type: 'auth', token: 'fresh' });
     });
-    live.logins.delete('short');
+    live.logins.set('fresh', ofAda('fresh')).delete('other');
     await until(() => lost.closed() !== null);
     expect(lost.closed()!.code).to.equal(4001);
-    await until(() => kept.of('auth_refresh').length > 2 && refreshed.of('auth_refresh').length > 2);
-    expect(kept.of('auth_refresh')[0]).to.deep.equal({ type: 'auth_refresh', expires_in: 1 });
-    expect([kept.closed(), refreshed.closed()]).to.deep.equal([null, null]);
+    expect(lost.frames.at(-1)).to.have.property('error').that.includes('no longer valid');
+    await until(() => silent.of('auth_refresh').length > 2 && refreshed.of('auth_refresh').length > 2);
+    expect(silent.of('auth_refresh')[0]).to.deep.equal({ type: 'auth_refresh', expires_in: 1 });
+    expect([silent.closed(), refreshed.closed()]).to.deep.equal([null, null]);
   });
 
-  it('does not take the login of another user', async () => {
+  for (const frame of [{ type: 'message', content: 'Hi' }, { type: 'interrupt' }]) {
+    it(`takes no ${frame.type} when the login has ended, and closes with 4001`, async () => {
+      await begin();
+      const client = await connected();
+      live.expired.add('ada');
+      client.say(frame);
+      await until(() => live.issued.length === 1);
+      live.logins.delete('ada');
+      client.say(frame);
+      await until(() => client.closed() !== null);
+      expect(client.closed()!.code).to.equal(4001);
+      expect(client.of('error').map(({ error }) => error)).to.deep.equal([
+        'The login is no longer valid: log in again.',
+      ]);
+      expect(live.issued).to.have.length(1);
+    });
+  }
+
+  it('lets a caller do what they may now, not what they might when they came', async () => {
+    await begin();
+    const client = await connected();
+    const auditor = await connected('?token=auditor', {});
+    live.logins.set('ada', { ...live.logins.get('ada')!, permissions: new Set(['chat:read']) });
+    live.logins.set('auditor', { ...live.logins.get('auditor')!, permissions: new Set(['chat:read']) });
+    client.say({ type: 'message', content: 'Hi' });
+    auditor.say({ type: 'message', content: 'Hi' });
+    await until(() => client.of('error').length === 1 && auditor.closed() !== null);
+    expect(client.of('error')[0]!.error).to.equal('This needs the permission chat:write.');
+    expect(auditor.closed()!.code).to.equal(4001);
+    expect(live.issued).to.deep.equal([]);
+  });
+
+  it('shows nothing more to whoever listens when the login has ended', async () => {
+    await begin({ recheckMs: 15 });
+    const client = await connected();
+    const other = await connected('?token=auditor', {});
+    live.logins.delete('ada');
+    await until(() => client.closed() !== null);
+    expect(client.closed()!.code).to.equal(4001);
+    expect(other.closed()).to.equal(null);
+  });
+
+  it('takes the token of another login for what it is good for, and none of another user', async () => {
     await begin();
     const client = await connected();
     client.say({ type: 'auth', token: 'bob' });
     client.say({ type: 'auth', token: 'wrong' });
+    live.logins.set('narrow', { ...ofAda('narrow'), permissions: new Set(['chat:read']) });
+    live.logins.set('blind', { ...ofAda('blind'), permissions: new Set(['chat:write']) });
+    client.say({ type: 'auth', token: 'blind' });
+    client.say({ type: 'auth', token: 'narrow' });
+    client.say({ type: 'message', content: 'Hi' });
     client.say({ type: 'ping' });
     await until(() => client.of('pong').length === 1);
     expect(client.of('error').map(({ error }) => error)).to.deep.equal([
       'The token belongs to another user.',
       'Invalid or expired token',
+      'This needs the permission chat:read.',
+      'This needs the permission chat:write.',
     ]);
   });
 

@@ -24,11 +24,13 @@ import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
 import { type Cursor, formatCursor, parseCursor } from './cursor.ts';
 import { conversationFeed, type Frame, webSocket } from './feed.ts';
 import type { Hub } from './hub.ts';
+import type { Logins } from './logins.ts';
 import { webSocketSink } from './sink.ts';
 import { connected, fromNow, history, zergConversation } from './zerg.ts';
 
 export interface WebSocketOptions {
   readonly hub: Hub;
+  readonly logins: Logins;
   readonly readModels: ReadModels;
   readonly commands: ChatCommands;
   readonly authenticator: Authenticator;
@@ -40,7 +42,10 @@ export interface WebSocketOptions {
   readonly checkCursor: (cursor: Cursor) => Promise<void>;
   /** Between pings; a client that answers none of three is closed. */
   readonly pingMs: number;
-  /** Between the challenges to prove that the login still holds, and how long the client has for it. */
+  /**
+   * Between the challenges to prove that the login still holds, and how long the client has to send the token of
+   * another one. It need not while the session (or API key) lives that it came with: see `logins.ts`.
+   */
   readonly authRefreshMs: number;
   readonly authGraceMs: number;
 }
@@ -77,7 +82,7 @@ interface Connection {
 }
 
 export function createWebSockets(options: WebSocketOptions): WebSockets {
-  const { hub, readModels, commands, authenticator, logger } = options;
+  const { hub, logins, readModels, commands, authenticator, logger } = options;
   const connections = new Set<Connection>();
   const acceptor = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: LONGEST_FRAME });
   acceptor.on('wsClientError', (error, stream) =>
@@ -118,7 +123,7 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
       await options.checkCursor(cursor);
       stream.off('error', onError);
       acceptor.handleUpgrade(request, stream, head, (socket) => {
-        serve(socket, stream as Socket, { conversationId: conversation, caller, credentials, cursor });
+        serve(socket, stream as Socket, { conversation, caller, cursor });
       });
     } catch (error) {
       if (!(error instanceof Refusal)) logger.error({ err: error }, 'A WebSocket could not be opened.');
@@ -137,38 +142,35 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
     return caller;
   }
 
-  async function ownConversation(caller: Caller, id: string): Promise<string> {
+  async function ownConversation(caller: Caller, id: string): Promise<ConversationDocument> {
     const known = conversationId.safeParse(id);
     const found = known.success
       ? await readModels.get<ConversationDocument>('conversations', known.data)
       : null;
     if (found === null || !sees(caller, found.body.owner)) refuse('NOT_FOUND', 'Session not found.');
-    return found.id;
+    return found.body;
   }
 
   // ── a connection ────────────────────────────────────────────────────────
-  interface Login {
-    readonly conversationId: string;
+  interface Opened {
+    readonly conversation: ConversationDocument;
     readonly caller: Caller;
-    readonly credentials: Credentials;
     readonly cursor: Cursor;
   }
 
-  function serve(
-    socket: WebSocket,
-    stream: Socket,
-    { conversationId, credentials, cursor, ...login }: Login,
-  ): void {
-    let { caller } = login;
-    let provedAt = performance.now();
+  function serve(socket: WebSocket, stream: Socket, { conversation, caller, cursor }: Opened): void {
+    const conversationId = conversation.id;
     const connection: Connection = { socket, unanswered: 0, ended: false };
     const left = options.metrics.liveClient('zerg-ws');
+    const may = (reader: Caller) => reader.permissions.has('chat:read') && sees(reader, conversation.owner);
+    const login = logins.watch(caller, { may, end: expel });
     connections.add(connection);
 
     let refresh = setTimeout(challenge, options.authRefreshMs);
     socket.on('close', () => {
       clearTimeout(refresh);
       connections.delete(connection);
+      login.forget();
       left();
     });
     // Broken frames and connections: ws closes the socket with the reason.
@@ -228,12 +230,17 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
       switch (frame.type) {
         case 'message': {
           const { content, model } = frame;
-          await commands.sendMessage({ conversationId, content, model: model ?? null }, writer(frame));
+          const issuer = await writer(frame);
+          if (issuer !== null) {
+            await commands.sendMessage({ conversationId, content, model: model ?? null }, issuer);
+          }
           return;
         }
-        case 'interrupt':
-          await commands.interrupt({ conversationId, turnId: null }, writer(frame));
+        case 'interrupt': {
+          const issuer = await writer(frame);
+          if (issuer !== null) await commands.interrupt({ conversationId, turnId: null }, issuer);
           return;
+        }
         case 'history':
           return sendHistory();
         case 'ping':
@@ -245,7 +252,10 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
       }
     }
 
-    function writer(frame: ZergClientFrame & { id?: string | undefined }): Issuer {
+    /** Null when the login has ended, which every command asks anew. */
+    async function writer(frame: ZergClientFrame & { id?: string | undefined }): Promise<Issuer | null> {
+      const caller = await login.check();
+      if (caller === null) return null;
       if (!caller.permissions.has('chat:write')) refuse('FORBIDDEN', 'This needs the permission chat:write.');
       const commandId =
         frame.id === undefined
@@ -279,29 +289,28 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
     }
 
     // ── the login ─────────────────────────────────────────────────────────
+    function expel(): void {
+      if (connection.ended) return;
+      socket.send(webSocket.encode(errorFrame('The login is no longer valid: log in again.')));
+      close(connection, CLOSE.unauthorised, 'the login is no longer valid');
+    }
+
     async function prove(token: string): Promise<void> {
       const proved = await readerWith({ queryToken: token });
       if (proved.userId !== caller.userId) refuse('UNAUTHORIZED', 'The token belongs to another user.');
-      caller = proved;
-      provedAt = performance.now();
+      if (!may(proved)) refuse('FORBIDDEN', 'The token is not good for this conversation.');
+      login.replace(proved);
     }
 
     function challenge(): void {
-      const challengedAt = performance.now();
       send(socket, { type: 'auth_refresh', expires_in: Math.ceil(options.authGraceMs / 1_000) });
-      refresh = setTimeout(() => void judge(challengedAt), options.authGraceMs);
+      refresh = setTimeout(() => void judge(), options.authGraceMs);
     }
 
-    async function judge(challengedAt: number): Promise<void> {
+    async function judge(): Promise<void> {
       try {
-        if (provedAt < challengedAt) {
-          const still = await readerWith(credentials);
-          if (still.userId !== caller.userId) refuse('UNAUTHORIZED', 'The login belongs to another user.');
-          caller = still;
-        }
+        await login.check();
       } catch (error) {
-        if (error instanceof Refusal)
-          return close(connection, CLOSE.unauthorised, 'the login is no longer valid');
         logger.error({ err: error }, 'A login could not be checked; it is checked again later.');
       }
       if (socket.readyState === socket.OPEN) {
