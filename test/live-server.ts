@@ -127,6 +127,9 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
       case 'ConversationStarted':
         documents.conversations!.set(conversationId, { id: conversationId, owner });
         break;
+      case 'ConversationDeleted':
+        documents.conversations!.delete(conversationId);
+        break;
       case 'MessageSent': {
         const { messageId: id, turnId, content } = event.data;
         documents.messages!.set(id, { ...message, id, role: 'user', content });

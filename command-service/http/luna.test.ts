@@ -26,11 +26,7 @@ describe("Luna's chat commands", () => {
   const turnOf = async (id: string): Promise<string> => {
     const deadline = performance.now() + 5_000;
     while (performance.now() < deadline) {
-      const { body } = await app.call(
-        'root',
-        'GET',
-        `/api/log/streams/conversation-${id}?direction=backwards`,
-      );
+      const { body } = await app.call('root', 'GET', `/api/log/streams/conversation-${id}?order=desc`);
       const sent = body.events.find((event: { type: string }) => event.type === 'MessageSent');
       if (sent !== undefined) return sent.data.turnId;
     }
@@ -129,6 +125,8 @@ describe("Luna's chat commands", () => {
 
     it('is gone everywhere after it was deleted', async () => {
       const id = await create();
+      const sent = await app.call('ada', 'POST', `/api/v1/chat/${id}/message`, { body: { content: 'hi' } });
+      const turn = sent.body.data.turn_id;
       const deleted = await app.call('ada', 'DELETE', `${SESSIONS}/${id}`);
       expect(deleted.body).to.deep.equal({ success: true });
       for (const [method, path, body] of [
@@ -139,6 +137,8 @@ describe("Luna's chat commands", () => {
         ['DELETE', `${SESSIONS}/${id}`, undefined],
         ['PATCH', `${SESSIONS}/${id}`, { title: 'x' }],
         ['POST', `${SESSIONS}/${id}/send`, { message: 'hi' }],
+        ['POST', `${SESSIONS}/${id}/interrupt`, undefined],
+        ['POST', `/api/turns/${turn}/interrupt`, undefined],
       ] as const) {
         expect((await app.call('ada', method, path, { body })).status, `${method} ${path}`).to.equal(404);
       }

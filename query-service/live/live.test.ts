@@ -255,6 +255,17 @@ describe('live feeds over HTTP', () => {
       expect((await stream(`/api/turns/${turnId}/stream`, {}, 'auditor')).response.statusCode).to.equal(200);
     });
 
+    it('is not found once its conversation is deleted', async () => {
+      await live.start(ID, 'ada');
+      const { steps, turnId } = turnScript(seeded(1), '6'.repeat(24));
+      await play(ID, steps);
+      await live.append(`conversation-${ID}`, 'ada', 'ConversationDeleted', {});
+      for (const user of ['ada', 'admin']) {
+        const answer = await refusal(`/api/turns/${turnId}/stream`, {}, user);
+        expect(answer, user).to.include({ status: 404, error: 'Turn not found.' });
+      }
+    });
+
     it('answers the request that began it, with its headers, and tells when it has ended', async () => {
       await live.start(ID, 'ada');
       const { steps, turnId, content } = turnScript(seeded(3), '3'.repeat(24));

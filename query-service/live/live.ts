@@ -172,6 +172,9 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       const turn = await readModels.get<TurnDocument>('turns', params.turnId);
       if (turn === null || !sees(callerOf(context), turn.body.owner)) refuse('NOT_FOUND', 'Turn not found.');
       const { conversationId, firstRevision, lastRevision } = turn.body;
+      const conversation = await readModels.get<ConversationDocument>('conversations', conversationId);
+      // The turns outlive a deleted conversation.
+      if (conversation === null) refuse('NOT_FOUND', 'Turn not found.');
       const cursor = (await resumed(context, query)) ?? BEGINNING;
       if (lastRevision !== null && (await hasRead(cursor, conversationId, lastRevision))) {
         return { status: 204 };
