@@ -144,7 +144,7 @@ function hold(method: string, path: string, status: number, body: unknown): void
   expect(schema.parse(body), `${method} ${path}`).to.deep.equal(body);
 }
 
-export async function serveChat(options: { answerTimeoutMs?: number } = {}) {
+export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Partial<TurnFeeds> } = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'odeon-chat-'));
   const store = withCatalogue(await openSqliteEventStore({ directory }));
   const readModels = await openSqliteReadModels({ file: join(directory, 'read-models.db') });
@@ -166,7 +166,7 @@ export async function serveChat(options: { answerTimeoutMs?: number } = {}) {
     close: async () => {},
   };
   const commands = createChatCommands(bus, signals);
-  const feeds = logFeeds(store);
+  const feeds = { ...logFeeds(store), ...options.feeds };
   const { answerTimeoutMs = 10_000 } = options;
   const history = createHistory(store);
   const app = createHttpApp({

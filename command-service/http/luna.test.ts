@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { refuse } from '../../contracts/errors.ts';
 import { type ChatApp, serveChat } from '../../test/chat-app.ts';
 import { answered, decision } from '../../test/log.ts';
 import { wantsJson } from './luna.ts';
@@ -375,6 +376,28 @@ describe("waiting for Luna's answer", () => {
       expect(body.error).to.include(`/api/turns/${body.turnId}/stream`);
       await app.answer(id, body.turnId);
       expect((await app.call('ada', 'GET', `${SESSIONS}/${id}`)).body.messages).to.have.length(2);
+    } finally {
+      await app.close();
+    }
+  });
+});
+
+describe("Luna's answer when the server shuts down", () => {
+  it('is 503 with the turn, which will be finished, and where to read it', async () => {
+    const turnEnded = async () => refuse('SERVICE_UNAVAILABLE', 'The server shuts down.');
+    const app = await serveChat({ feeds: { turnEnded } });
+    try {
+      const { id } = (await app.call('ada', 'POST', SESSIONS)).body;
+      const sent = await app.call('ada', 'POST', `${SESSIONS}/${id}/send`, {
+        body: { message: 'hi', ...json },
+      });
+      expect(sent.status).to.equal(503);
+      expect(sent.headers.get('Retry-After')).to.equal('5');
+      const { turnId, error } = sent.body;
+      expect(sent.headers.get('X-Turn-Id')).to.equal(turnId);
+      expect(error).to.include('will be finished').and.include(`/api/turns/${turnId}/stream`);
+      const { body } = await app.call('root', 'GET', `/api/log/streams/conversation-${id}`);
+      expect(body.events.at(-1).data.turnId).to.equal(turnId);
     } finally {
       await app.close();
     }

@@ -2,7 +2,7 @@
 
 import { sees } from '../../contracts/caller.ts';
 import type { ChatCommands } from '../../contracts/commands/conversation.ts';
-import { refuse } from '../../contracts/errors.ts';
+import { Refusal, refuse } from '../../contracts/errors.ts';
 import * as luna from '../../contracts/http/luna.ts';
 import type { TurnEnd, TurnFeeds } from '../../contracts/live/feeds.ts';
 import type { ConversationDocument, TurnDocument } from '../../contracts/read-models/documents.ts';
@@ -87,7 +87,7 @@ export function lunaChatCommandEndpoints(deps: LunaCommandDependencies): Endpoin
         return { stream: (response) => feeds.streamTurn(response, { ...turn, headers }) };
       }
       const end = await turnEnded(deps, turn, context.signal);
-      if (end === null) return { ...stillRunning(sent.turnId), headers };
+      if ('status' in end) return { ...end, headers: { ...headers, ...end.headers } };
       context.reached(end.position);
       await context.settled();
       const document = await readModels.get<TurnDocument>('turns', sent.turnId);
@@ -133,18 +133,20 @@ export function wantsJson(stream: boolean | undefined, accept: string | string[]
   return types.every((type) => type === 'application/json');
 }
 
-/** Null when the turn takes longer than a request may wait. Rejects when the client has gone. */
+/** What to answer when the request cannot wait for the end. Rejects when the client has gone. */
 async function turnEnded(
   { feeds, answerTimeoutMs }: LunaCommandDependencies,
   turn: Parameters<TurnFeeds['turnEnded']>[0],
   clientGone: AbortSignal,
-): Promise<TurnEnd | null> {
+): Promise<TurnEnd | JsonAnswer> {
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), answerTimeoutMs);
   try {
     return await feeds.turnEnded(turn, AbortSignal.any([clientGone, patience.signal]));
   } catch (error) {
-    if (patience.signal.aborted && !clientGone.aborted) return null;
+    if (clientGone.aborted) throw error;
+    if (patience.signal.aborted) return stillRunning(turn.turnId);
+    if (error instanceof Refusal && error.code === 'SERVICE_UNAVAILABLE') return shuttingDown(turn.turnId);
     throw error;
   } finally {
     clearTimeout(timer);
@@ -154,6 +156,15 @@ async function turnEnded(
 const stillRunning = (turnId: string): JsonAnswer => ({
   status: 504,
   body: { error: `The answer takes long: follow it at /api/turns/${turnId}/stream.`, turnId },
+});
+
+const shuttingDown = (turnId: string): JsonAnswer => ({
+  status: 503,
+  headers: { 'Retry-After': '5' },
+  body: {
+    error: `The server restarts. The answer will be finished: read it then at /api/turns/${turnId}/stream.`,
+    turnId,
+  },
 });
 
 function answerOf(end: TurnEnd, turn: TurnDocument | null): JsonAnswer {

@@ -495,6 +495,8 @@ export const sendSessionMessage = route({
   answers: {
     200: lunaAnswer,
     502: lunaFailedAnswer,
+    /** With the turn when it is the answer that has to wait: the server shuts down, and will finish it. */
+    503: z.strictObject({ error: z.string(), turnId: z.string().optional() }),
     504: z.strictObject({ error: z.string(), turnId: z.string() }),
   },
   repeat: 'derived',

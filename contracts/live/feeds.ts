@@ -14,7 +14,10 @@ export interface TurnFeeds {
     response: ServerResponse,
     turn: { conversationId: string; turnId: string; after: Position; headers?: Record<string, string> },
   ): void;
-  /** Resolves when the turn has ended. Rejects when `signal` is aborted. */
+  /**
+   * Resolves when the turn has ended. Rejects when `signal` is aborted, and with Refusal SERVICE_UNAVAILABLE when
+   * the live feeds close first: another start will finish the turn.
+   */
   turnEnded(
     turn: { conversationId: string; turnId: string; after: Position },
     signal: AbortSignal,

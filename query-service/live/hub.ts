@@ -479,6 +479,7 @@ export async function createHub(options: HubOptions): Promise<Hub> {
       clearInterval(heart);
       endSignals();
       stopping.abort();
+      turnEnds.close();
       for (const client of [...clients]) end(client);
       for (const { resolve } of positionWaiters) resolve();
       await following;

@@ -296,6 +296,17 @@ describe('live feeds over HTTP', () => {
       giveUp.abort(new Error('given up'));
       expect(await waiting.catch((error) => error.message)).to.equal('given up');
     });
+
+    it('tells who waits for the end of a turn that the server shuts down, also who comes later', async () => {
+      await live.start(ID, 'ada');
+      const wait = () =>
+        live.live.turnFeeds
+          .turnEnded({ conversationId: ID, turnId: 't', after: '0' }, new AbortController().signal)
+          .catch((error) => error.code);
+      const waiting = wait();
+      await live.live.close();
+      expect([await waiting, await wait()]).to.deep.equal(['SERVICE_UNAVAILABLE', 'SERVICE_UNAVAILABLE']);
+    });
   });
 
   describe("ZERG's stream", () => {

@@ -1,5 +1,6 @@
 /** Waiting for turns to end. */
 import { type EventEnvelope, isAfter, type Position } from '../../contracts/envelope.ts';
+import { Refusal } from '../../contracts/errors.ts';
 import type { TurnEnd } from '../../contracts/live/feeds.ts';
 import type { EventStore } from '../../infra/event-store/port.ts';
 import type { ConversationEvent } from './answer.ts';
@@ -9,15 +10,27 @@ import { isTurnEnd } from './luna.ts';
 export interface TurnEnds {
   /** To be given every event from now on. */
   follow(event: EventEnvelope): void;
-  /** Resolves with the end of a turn that lies after `after`; rejects when `signal` is aborted. */
+  /**
+   * Resolves with the end of a turn that lies after `after`; rejects when `signal` is aborted, and with Refusal
+   * SERVICE_UNAVAILABLE when this closes.
+   */
   next(
     turn: { readonly stream: string; readonly turnId: string; readonly after: Position },
     signal: AbortSignal,
   ): Promise<TurnEnd>;
+  /** Nobody waits any longer. */
+  close(): void;
+}
+
+interface Waiter {
+  end(end: TurnEnd): void;
+  giveUp(reason: unknown): void;
 }
 
 export function createTurnEnds(store: EventStore): TurnEnds {
-  const waiting = new Map<string, Set<(end: TurnEnd) => void>>();
+  const waiting = new Map<string, Set<Waiter>>();
+  let closed = false;
+  const shutdown = () => new Refusal('SERVICE_UNAVAILABLE', 'The server shuts down.');
 
   async function find(stream: string, turnId: string, after: Position): Promise<TurnEnd | null> {
     for await (const page of backwards(store, stream)) {
@@ -33,7 +46,7 @@ export function createTurnEnds(store: EventStore): TurnEnds {
     follow(envelope) {
       const event = envelope as ConversationEvent;
       if (!isTurnEnd(event)) return;
-      for (const onEnd of waiting.get(event.data.turnId) ?? []) onEnd(event);
+      for (const waiter of waiting.get(event.data.turnId) ?? []) waiter.end(event);
     },
 
     next({ stream, turnId, after }, signal) {
@@ -41,21 +54,29 @@ export function createTurnEnds(store: EventStore): TurnEnds {
         const finish = (settle: () => void) => {
           signal.removeEventListener('abort', onAbort);
           const waiters = waiting.get(turnId);
-          waiters?.delete(onEnd);
+          waiters?.delete(waiter);
           if (waiters?.size === 0) waiting.delete(turnId);
           settle();
         };
-        const onEnd = (end: TurnEnd) => finish(() => resolve(end));
-        const onAbort = () => finish(() => reject(signal.reason));
+        const waiter: Waiter = {
+          end: (end) => finish(() => resolve(end)),
+          giveUp: (reason) => finish(() => reject(reason)),
+        };
+        const onAbort = () => waiter.giveUp(signal.reason);
         if (signal.aborted) return reject(signal.reason);
+        if (closed) return reject(shutdown());
         signal.addEventListener('abort', onAbort);
         // Listen first, then look at what is there: so the end cannot fall in between.
-        waiting.set(turnId, (waiting.get(turnId) ?? new Set()).add(onEnd));
-        find(stream, turnId, after).then(
-          (end) => end && onEnd(end),
-          (error) => finish(() => reject(error)),
-        );
+        waiting.set(turnId, (waiting.get(turnId) ?? new Set()).add(waiter));
+        find(stream, turnId, after).then((end) => end && waiter.end(end), waiter.giveUp);
       });
+    },
+
+    close() {
+      closed = true;
+      for (const waiter of [...waiting.values()].flatMap((waiters) => [...waiters])) {
+        waiter.giveUp(shutdown());
+      }
     },
   };
 }
