@@ -1,6 +1,11 @@
 /**
  * What live feeds send and take. Luna's frames and the activity's are data-only server-sent events; ZERG's are
  * named server-sent events, and JSON messages with `type` (the event's name) and `id` on its WebSocket.
+ *
+ * Before the server shuts down it says so on every stream and ends it: the reader resumes at once, and goes on
+ * without a gap. Luna's turns say `{type:"status", status:"server_shutdown"}`, the activity `{type:"shutdown",
+ * timestamp}`, and ZERG's streams and the log `event: shutdown` with `{timestamp}`; a WebSocket is closed with
+ * 1012 (service restart).
  */
 import { z } from 'zod';
 import { messageContent, requestedModel } from '../commands/conversation.ts';
@@ -20,6 +25,8 @@ export const frameId = z
     /^(?:0|[1-9]\d{0,19})(?:\.\d{1,9}\.[0-9a-f]{8}(?:\.\d{1,9})?)?$/,
     'lastEventId is the id of a frame of this feed, or a position',
   );
+
+const shutdown = z.object({ type: z.literal('shutdown'), timestamp: z.string() });
 
 // ── Luna ──────────────────────────────────────────────────────────────────
 export const routerMetadata = z.object({
@@ -73,8 +80,14 @@ export const activityFrame = z.discriminatedUnion('type', [
   z.object({ type: z.literal('connected'), timestamp: z.string() }),
   z.object({ type: z.literal('ping'), timestamp: z.string() }),
   z.object({ type: z.literal('activity'), timestamp: z.string(), activity: lunaActivity }),
+  shutdown,
 ]);
 export type ActivityFrame = z.infer<typeof activityFrame>;
+
+// ── the log ───────────────────────────────────────────────────────────────
+/** What is sent beside envelopes (which are data-only): named events. */
+export const logFrame = shutdown;
+export type LogFrame = z.infer<typeof logFrame>;
 
 // ── ZERG ──────────────────────────────────────────────────────────────────
 const ofTurn = { turn_id: z.string(), message_id: z.string() };
@@ -98,6 +111,7 @@ export const zergFeedFrame = z.discriminatedUnion('type', [
     turn_id: z.string().optional(),
     message_id: z.string().optional(),
   }),
+  shutdown,
 ]);
 export type ZergFeedFrame = z.infer<typeof zergFeedFrame>;
 

@@ -19,6 +19,7 @@ export function activityFeeds(activityRow: (event: OdeonEvent) => ActivityDocume
     return sse.encode(dataOnly({ type: 'activity', timestamp: row.createdAt, activity }, event.position));
   });
   const ping = (timestamp: string) => dataOnly({ type: 'ping', timestamp });
+  const farewell = (timestamp: string) => dataOnly({ type: 'shutdown', timestamp });
   /** `owner` null: everybody's. */
   return (owner: string | null): Feed =>
     eventFeed({
@@ -27,5 +28,6 @@ export function activityFeeds(activityRow: (event: OdeonEvent) => ActivityDocume
       filter: owner === null ? {} : { owner },
       text,
       ping,
+      farewell,
     });
 }

@@ -72,8 +72,8 @@ export interface Feed<State = unknown> {
   cursor(state: State, reader: Reader, position: Position): Cursor;
   /** A frame that keeps a data-only client informed that the feed lives; null where a comment does. */
   readonly ping?: (timestamp: string) => Frame;
-  /** What is said before the server ends the stream on shutdown. */
-  readonly farewell?: Frame;
+  /** What is said before the server ends the stream because it shuts down; null where closing says it. */
+  readonly farewell: ((timestamp: string) => Frame) | null;
 }
 
 const NO_TEXT: Reader = readerOf(NOTHING_READ);
@@ -124,7 +124,7 @@ export interface AnswerFormat<Fold> {
   render(item: Item, fold: Fold): Omit<Frame, 'id'> | null;
   /** What comes after the frame of an event that ends the feed; null for events that do not. */
   end(event: ConversationEvent): readonly Frame[] | null;
-  readonly farewell?: Frame;
+  farewell(timestamp: string): Frame;
 }
 
 interface ConversationState<Fold> {
@@ -168,7 +168,7 @@ export function conversationFeed<Fold>(
     },
     ends: (event) => format.end(event as ConversationEvent) !== null,
     cursor: ({ answer }, reader, position) => ({ ...cursorAt(answer, reader), position }),
-    ...(format.farewell && { farewell: format.farewell }),
+    farewell: transport.name === 'sse' ? format.farewell : null,
   };
   // Only the feed itself looks into its state.
   return feed as Feed;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
+import { logFrame } from '../../contracts/live/frames.ts';
 import { createInProcessSignalBus } from '../../infra/bus/in-process.ts';
 import type { EventStore } from '../../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../../infra/event-store/sqlite.ts';
@@ -165,6 +166,33 @@ describe('the hub of the live feeds', () => {
     expect(slow!.ids()).to.deep.equal(positions);
     expect(Buffer.concat(slow!.written).equals(Buffer.concat(quick!.written))).to.equal(true);
     expect(slow!.most).to.be.below(MIB);
+  });
+
+  it('tells everybody when it closes, also in the middle of a frame, and whoever comes later', async () => {
+    const [first, second] = await append([900_000, 900_000]);
+    await seen();
+    const sinks = { slow: new SlowSink(false), quick: new SlowSink(true), late: new SlowSink(true) };
+    const from = { position: '0', read: null };
+    hub.subscribe(logFeed({}), from, sinks.slow);
+    hub.subscribe(logFeed({}), now(), sinks.quick);
+    await until(() => sinks.slow.written.length > 0);
+    expect(sinks.slow.written[0]!.length).to.be.below(900_000);
+    await hub.close();
+    hub.subscribe(logFeed({}), from, sinks.late);
+    for (const [name, sink] of Object.entries(sinks)) {
+      const frames = Buffer.concat(sink.written).toString().split('\n\n');
+      expect(frames.pop(), name).to.equal('');
+      const [event, data] = frames.pop()!.split('\n');
+      expect(event, name).to.equal('event: shutdown');
+      expect(logFrame.parse({ type: 'shutdown', ...JSON.parse(data!.slice('data: '.length)) })).to.be.an(
+        'object',
+      );
+      for (const frame of frames) expect(JSON.parse(frame.split('\ndata: ')[1]!)).to.be.an('object');
+      expect(sink.destroyed).to.equal(true);
+    }
+    expect(sinks.slow.ids()).to.deep.equal([first]);
+    expect([second, sinks.quick.ids(), sinks.late.ids()]).to.deep.equal([second, [], []]);
+    expect(hub.stats()).to.deep.include({ clients: 0, topics: 0 });
   });
 
   it('goes on when a feed fails: only its readers are cut off', async () => {

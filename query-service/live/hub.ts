@@ -28,7 +28,7 @@ export interface HubOptions {
 }
 
 export interface Subscription {
-  /** Says farewell and ends the stream. */
+  /** Ends the stream. */
   end(): void;
 }
 
@@ -59,6 +59,8 @@ interface Client {
   /** While live: where it belongs. */
   group: Group | null;
   closed: boolean;
+  /** What a chunk that is being written still lacks: after less, a frame would be cut. */
+  rest: readonly Buffer[];
   /** What its connection had taken when that was last seen to grow, or nothing was waiting; and when (ms). */
   taken: number;
   takenAt: number;
@@ -384,9 +386,11 @@ export async function createHub(options: HubOptions): Promise<Hub> {
         continue;
       }
       for (let from = 0; from < bytes.length && !client.closed; from += SOFT_LIMIT) {
+        client.rest = [bytes.subarray(from)];
         if (from > 0) await client.sink.drained();
         if (!client.closed) client.sink.write([bytes.subarray(from, from + SOFT_LIMIT)]);
       }
+      client.rest = [];
     }
   }
 
@@ -436,14 +440,18 @@ export async function createHub(options: HubOptions): Promise<Hub> {
   }, options.heartbeatMs);
   heart.unref();
 
-  function end(client: Client): void {
+  function end(client: Client, last: readonly Buffer[] = []): void {
     if (client.closed) return;
-    const { feed, sink } = client;
-    if (client.group !== null && feed.farewell !== undefined) {
-      sink.write(serialise(feed, [feed.transport.encode(feed.farewell)]));
-    }
+    const { sink, rest } = client;
     remove(client);
+    sink.write([...rest, ...last]);
     sink.end();
+  }
+
+  function sayFarewell(client: Client): void {
+    const { feed } = client;
+    const frame = feed.farewell?.(new Date().toISOString());
+    end(client, frame && serialise(feed, [feed.transport.encode(frame)]));
   }
 
   const following = follow();
@@ -453,12 +461,14 @@ export async function createHub(options: HubOptions): Promise<Hub> {
 
     subscribe(feed, cursor, sink) {
       const takenAt = Date.now();
-      const client: Client = { feed, sink, cursor, group: null, closed: false, taken: 0, takenAt };
+      const client: Client = { feed, sink, cursor, group: null, closed: false, rest: [], taken: 0, takenAt };
       clients.add(client);
       sink.onClose(() => remove(client));
       const topic = topics.get(feed.key);
       const known = topic?.state ?? (feed.source.kind === 'log' ? feed.initial : undefined);
-      if (known !== undefined && comparePositions(cursor.position, position) === 0) {
+      if (stopping.signal.aborted) {
+        sayFarewell(client);
+      } else if (known !== undefined && comparePositions(cursor.position, position) === 0) {
         join(client, known, feed.reader(known, cursor));
       } else {
         void replay(client);
@@ -480,7 +490,7 @@ export async function createHub(options: HubOptions): Promise<Hub> {
       endSignals();
       stopping.abort();
       turnEnds.close();
-      for (const client of [...clients]) end(client);
+      for (const client of [...clients]) sayFarewell(client);
       for (const { resolve } of positionWaiters) resolve();
       await following;
     },

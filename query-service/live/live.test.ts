@@ -347,6 +347,7 @@ describe('live feeds over HTTP', () => {
     await until(() => live.live.stats().clients === 2);
     live.logins.delete('ada');
     await until(feed.ended);
+    expect(feed.text()).not.to.include('shutdown');
     expect(other.ended()).to.equal(false);
     await until(() => live.live.stats().clients === 1);
   });
@@ -386,15 +387,24 @@ describe('live feeds over HTTP', () => {
     expect(live.live.stats()).to.deep.include({ topics: 0, replaying: 0 });
   });
 
-  it('tells clients that it shuts down', async () => {
+  it('tells every stream in its own format that it shuts down, and ends it', async () => {
     await live.start(ID, 'ada');
     const { steps, turnId } = turnScript(seeded(1), '5'.repeat(24));
     await play(ID, steps.slice(0, 2));
     const turn = await stream(`/api/turns/${turnId}/stream`);
     const log = await stream('/api/log/live', {}, 'admin');
+    const activity = await stream('/api/activity/stream');
+    const zerg = await stream(`/api/v1/chat/${ID}/stream`);
+    const all = [turn, log, activity, zerg];
     await until(() => turn.frames().length === 1 && live.live.stats().replaying === 0);
     await live.live.close();
-    await until(() => turn.ended() && log.ended());
+    all.push(await stream('/api/log/live', {}, 'admin'));
+    for (const { ended } of all) await until(ended);
+    expect(all.map(({ response }) => response.complete)).to.deep.equal(all.map(() => true));
     expect(turn.frames().at(-1)).to.deep.equal({ type: 'status', status: 'server_shutdown' });
+    expect(activityFrame.parse(activity.frames().at(-1)).type).to.equal('shutdown');
+    for (const { text } of [log, zerg, all.at(-1)!]) {
+      expect(text()).to.match(/\n\nevent: shutdown\ndata: \{"timestamp":"[^"]*Z"\}\n\n$/);
+    }
   });
 });

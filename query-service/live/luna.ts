@@ -59,7 +59,7 @@ export const lunaTurn: AnswerFormat<TurnSteps> = {
   },
 
   end: (event) => (isTurnEnd(event) ? [{ id: null, name: null, data: '[DONE]' }] : null),
-  farewell: { id: null, ...dataOnly({ type: 'status', status: 'server_shutdown' }) },
+  farewell: () => ({ id: null, ...dataOnly({ type: 'status', status: 'server_shutdown' }) }),
 };
 
 function eventFrame({ event }: Extract<Item, { kind: 'event' }>, fold: TurnSteps): LunaFrame | null {

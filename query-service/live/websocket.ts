@@ -84,6 +84,7 @@ interface Connection {
 export function createWebSockets(options: WebSocketOptions): WebSockets {
   const { hub, logins, readModels, commands, authenticator, logger } = options;
   const connections = new Set<Connection>();
+  let closed = false;
   const acceptor = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: LONGEST_FRAME });
   acceptor.on('wsClientError', (error, stream) =>
     reject(stream, new Refusal('VALIDATION_ERROR', `${error.message}.`)),
@@ -178,6 +179,11 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
     socket.on('pong', () => {
       connection.unanswered = 0;
     });
+
+    if (closed) {
+      close(connection, CLOSE.restart, 'the server restarts');
+      return;
+    }
 
     // One frame after the other, in turn with everybody else's. What was read at once may hold thousands of
     // frames: nothing more is read until all of them are done, so that no flood can pile up.
@@ -332,6 +338,7 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
     size: () => connections.size,
     close() {
       clearInterval(heart);
+      closed = true;
       for (const connection of connections) close(connection, CLOSE.restart, 'the server restarts');
     },
   };

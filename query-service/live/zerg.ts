@@ -45,6 +45,7 @@ export const zergConversation: AnswerFormat<Running> = {
   },
 
   end: (event) => (event.type === 'ConversationDeleted' ? [] : null),
+  farewell: (timestamp) => ({ id: null, ...named({ type: 'shutdown', timestamp }) }),
 };
 
 /** What is running is shown from its beginning. */
