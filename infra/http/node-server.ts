@@ -39,6 +39,10 @@ const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 };
 
+const JSON_TYPE = 'application/json; charset=utf-8';
+/** ASCII. */
+const failureBody = (status: number): string => JSON.stringify({ error: STATUS_CODES[status] });
+
 /**
  * Whether a request leaves HTTP for a WebSocket. Offers of other protocols (`curl --http2` makes one with every
  * request) need not be taken: such requests are answered as if they had not been made (RFC 9110, 7.8).
@@ -74,6 +78,11 @@ export function createHttpServer(app: RequestListener, limits: Partial<HttpServe
     },
   );
   server.maxConnections = bounds.maxConnections;
+  // Expectations other than 100-continue, which Node answers itself.
+  server.on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
+    const body = failureBody(417);
+    response.writeHead(417, { 'Content-Type': JSON_TYPE, 'Content-Length': body.length }).end(body);
+  });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const response = latest.get(socket);
     const isAnswering = response?.headersSent === true && !response.writableFinished;
@@ -82,9 +91,9 @@ export function createHttpServer(app: RequestListener, limits: Partial<HttpServe
       return;
     }
     const status = STATUS_BY_CODE[error.code ?? ''] ?? 400;
-    const body = JSON.stringify({ error: STATUS_CODES[status] });
+    const body = failureBody(status);
     socket.end(
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: ${JSON_TYPE}\r\n` +
         `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
     );
     setTimeout(() => socket.destroy(), LINGER_MS).unref();

@@ -1,0 +1,409 @@
+/**
+ * The whole program under hostile requests, frames and connections: whatever comes is answered with 2xx or 4xx in
+ * the format of its surface, or its connection is closed with a reason; the process lives on, within its memory,
+ * and what is refused leaves nothing in the log. `HOSTILE_RUNS` asks for more than a quick round, `HOSTILE_SEED`
+ * for another one.
+ */
+import { readFile } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { routes } from '../contracts/http/all.ts';
+import { isCommand, type RouteContract } from '../contracts/http/route.ts';
+import {
+  bodyFields,
+  exchange,
+  hostileRequest,
+  pathOf,
+  type RawAnswer,
+  soundBody,
+  type Things,
+} from './hostile-input.ts';
+import { type Client, condition, login, type Program, startProgram } from './program.ts';
+
+const RUNS = Number(process.env.HOSTILE_RUNS ?? 1_000);
+const SEED = Number(process.env.HOSTILE_SEED ?? 20_260_801);
+/** With more runs than usual there is more time for them. */
+const bounds = { seed: SEED, interruptAfterTimeLimit: Math.max(20_000, RUNS * 20) };
+
+const PASSWORD = 'a password that is long enough';
+const MAX_RSS_MB = 400;
+
+/** Logging in and out changes something whatever comes of it; the keys that sign are slow to make. */
+const isAuth = ({ path }: RouteContract) => path.includes('/auth/') || path.endsWith('/rotate');
+
+describe('Hostile clients', function () {
+  this.timeout(bounds.interruptAfterTimeLimit + 20_000);
+  let program: Program;
+  let port: number;
+  let admin: Client;
+  let ada: Client;
+  let eve: Client;
+  let things: Things;
+  let carl: string;
+  const sockets: Socket[] = [];
+
+  before(async () => {
+    program = await startProgram({ env: { BUILTIN_DELAY_MS: '0' } });
+    port = Number(new URL(program.url).port);
+    admin = await login(program.url);
+    const register = async (name: string) => {
+      const email = `${name}@example.org`;
+      const account = { email, password: PASSWORD, displayName: name, role: 'user' };
+      const { body } = await admin.post('/api/users', account);
+      return { id: body.id as string, client: await login(program.url, account) };
+    };
+    ada = (await register('ada')).client;
+    eve = (await register('eve')).client;
+    carl = (await register('carl')).id;
+  });
+  after(() => program.stop());
+
+  /** Made anew for each test: one of them may have deleted everything. */
+  beforeEach(async () => {
+    const conversation = (await ada.post('/api/chat/sessions', {})).body.id;
+    const hello = { message: 'hello', stream: false };
+    const turn = (await ada.post(`/api/chat/sessions/${conversation}/send`, hello)).body.turnId;
+    const key = (await ada.post('/api/api-keys', { name: 'ada', permissions: ['chat:read'] })).body.id;
+    things = { conversation, turn, user: carl, key };
+  });
+
+  afterEach('the program is well', async () => {
+    for (const socket of sockets.splice(0)) socket.destroy();
+    const health = await fetch(`${program.url}/health`, { signal: AbortSignal.timeout(5_000) });
+    expect(health.status).to.equal(200);
+    const errors = program.stderr.split('\n').filter((line) => line.includes('"level":"error"'));
+    expect(errors).to.deep.equal([]);
+    expect(await rssMegabytes()).to.be.below(MAX_RSS_MB);
+  });
+
+  const rssMegabytes = async (): Promise<number> => {
+    const status = await readFile(`/proc/${program.pid}/status`, 'utf8').catch(() => ''); // Linux only
+    return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) / 1_024;
+  };
+  const bearer = ({ token }: Client): readonly string[] => [`Authorization: Bearer ${token}`];
+
+  function expectSound({ status, headers, body }: RawAnswer, { surface, path }: RouteContract): void {
+    expect(status).to.satisfy(
+      (code: number) => (code >= 200 && code < 300) || (code >= 400 && code < 500),
+      path,
+    );
+    if (status < 400 || body === null || body === '') return;
+    expect(headers.get('content-type')).to.match(/^application\/json/);
+    const answer = JSON.parse(body);
+    expect(answer.error, body).to.be.a('string');
+    // What is no HTTP, or another path than the route's, is answered in the first surface's format.
+    if (surface === 'zerg' && 'ok' in answer) expect(answer.ok).to.equal(false);
+  }
+
+  describe('requests', () => {
+    for (const who of ['a user', 'an administrator', 'nobody'] as const) {
+      it(`of ${who} get 2xx or 4xx on every route`, async () => {
+        const credentials = { 'a user': bearer(ada), 'an administrator': bearer(admin), nobody: [] }[who];
+        const open = who === 'nobody' ? routes : routes.filter((route) => !isAuth(route));
+        await fc.assert(
+          fc.asyncProperty(hostileRequest(open, things, credentials), async ({ route, bytes, complete }) => {
+            const answer = await exchange(port, bytes, complete);
+            if (answer !== null) expectSound(answer, route);
+          }),
+          { ...bounds, seed: SEED + who.length, numRuns: Math.ceil(RUNS / 3) },
+        );
+      });
+    }
+
+    it('that are refused leave nothing in the log', async () => {
+      const commands = routes.filter((route) => isCommand(route) && !isAuth(route));
+      const head = async () =>
+        (await admin.get('/api/log/events?order=desc&limit=1')).body.events[0].position;
+      const before = await head();
+      const refused = async (route: RouteContract, by: Client | null, body: unknown, statuses: number[]) => {
+        const response = await fetch(program.url + pathOf(route, things), {
+          method: route.method,
+          headers: {
+            'Content-Type': 'application/json',
+            ...(by === null ? {} : { Authorization: `Bearer ${by.token}` }),
+          },
+          body: typeof body === 'string' ? body : JSON.stringify(body),
+        });
+        expect(response.status, `${route.method} ${route.path} ${await response.text()}`).to.be.oneOf(
+          statuses,
+        );
+      };
+      for (const route of commands) {
+        await refused(route, null, soundBody(route), [401]);
+        if (/:(id|turnId)/.test(route.path)) await refused(route, eve, soundBody(route), [403, 404]);
+        if (route.body === undefined) continue;
+        await refused(route, admin, `${JSON.stringify(soundBody(route))}}`, [400]);
+        await refused(route, admin, [soundBody(route)], [400]);
+        for (const [name, { type, enum: values }] of Object.entries(bodyFields(route))) {
+          await refused(route, admin, { ...soundBody(route), [name]: { a: [1] } }, [400]);
+          if (type === 'string')
+            await refused(route, admin, { ...soundBody(route), [name]: '\ud800' }, [400]);
+          if (values !== undefined)
+            await refused(route, admin, { ...soundBody(route), [name]: 'else' }, [400]);
+        }
+      }
+      expect(await head()).to.equal(before);
+    });
+
+    it('that offer another protocol are answered in this one', async () => {
+      for (const upgrade of ['h2c', 'TLS/1.3', 'foo']) {
+        const lines = [
+          'GET /health HTTP/1.1',
+          'Host: x',
+          `Upgrade: ${upgrade}`,
+          'Connection: Upgrade',
+          '',
+          '',
+        ];
+        expect((await exchange(port, Buffer.from(lines.join('\r\n')))).status, upgrade).to.equal(200);
+      }
+    });
+  });
+
+  // ── WebSocket ───────────────────────────────────────────────────────────
+  const handshake = (headers: readonly string[], path = `/api/v1/chat/${things.conversation}/ws`): Buffer =>
+    Buffer.from(
+      [
+        `GET ${path} HTTP/1.1`,
+        'Host: x',
+        'Connection: Upgrade',
+        'Upgrade: websocket',
+        ...headers,
+        '',
+        '',
+      ].join('\r\n'),
+    );
+  const KEY = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
+  const VERSION = 'Sec-WebSocket-Version: 13';
+
+  /** A connection on which frames are written by hand. */
+  interface Line {
+    readonly socket: Socket;
+    /** All that came so far. */
+    received(): Buffer;
+    /** The code of the close frame, or 0 where the connection ended without one; null while it is open. */
+    closed(): number | null;
+  }
+
+  async function open(): Promise<Line> {
+    const socket = connect(port, '127.0.0.1');
+    sockets.push(socket);
+    let received = Buffer.alloc(0);
+    let ended = false;
+    socket.on('data', (data) => {
+      received = Buffer.concat([received, data]);
+    });
+    socket.on('close', () => {
+      ended = true;
+    });
+    socket.on('error', () => {}); // `close` follows
+    socket.write(handshake([...bearer(ada), KEY, VERSION]));
+    await condition(() => received.includes('"type":"history"'), { withinMs: 5_000, what: 'the history' });
+    return {
+      socket,
+      received: () => received,
+      closed() {
+        // Close frames are the last, and have a code and a reason.
+        for (let at = received.length - 4; at >= Math.max(0, received.length - 128); at--) {
+          const isClose = received[at] === 0x88 && received[at + 1] === received.length - at - 2;
+          if (isClose) return received.readUInt16BE(at + 2);
+        }
+        return ended ? 0 : null;
+      },
+    };
+  }
+
+  const closes = (line: Line, codes: readonly number[], what: string) =>
+    condition(() => line.closed() !== null, { withinMs: 5_000, what: `the end of ${what}` }).then(() =>
+      expect(line.closed(), what).to.be.oneOf([...codes]),
+    );
+
+  interface FrameShape {
+    readonly opcode?: number;
+    readonly fin?: boolean;
+    readonly reserved?: number;
+    readonly masked?: boolean;
+  }
+  function frame(
+    payload: Buffer | string,
+    { opcode = 1, fin = true, reserved = 0, masked = true }: FrameShape = {},
+  ) {
+    const data = Buffer.from(payload);
+    const first = (fin ? 0x80 : 0) | (reserved << 4) | opcode;
+    const mask = masked ? 0x80 : 0;
+    const length =
+      data.length < 126
+        ? Buffer.from([first, mask | data.length])
+        : Buffer.from([first, mask | 126, data.length >> 8, data.length & 0xff]);
+    // A mask of zeros leaves the payload as it is.
+    return Buffer.concat([length, Buffer.alloc(masked ? 4 : 0), data]);
+  }
+  const repeated = (bytes: Buffer, times: number): Buffer => Buffer.concat(Array<Buffer>(times).fill(bytes));
+
+  describe('WebSockets', () => {
+    it('are not opened by bad handshakes', async () => {
+      const asAda = bearer(ada);
+      for (const [headers, status] of [
+        [[KEY, VERSION], 401],
+        [['Authorization: Bearer nonsense', KEY, VERSION], 401],
+        [[...bearer(eve), KEY, VERSION], 404],
+        [[...asAda, VERSION], 400],
+        [[...asAda, 'Sec-WebSocket-Key: x', VERSION], 400],
+        [[...asAda, KEY], 400],
+        [[...asAda, KEY, 'Sec-WebSocket-Version: 99'], 400],
+        [[...asAda, KEY, VERSION, 'Sec-WebSocket-Protocol: ,,'], 400],
+        [[`Cookie: session=${ada.token}`, 'Origin: https://evil.example', KEY, VERSION], 403],
+      ] as const) {
+        const answer = await exchange(port, handshake(headers));
+        expect(answer.status, headers.join()).to.equal(status);
+        expect(JSON.parse(answer.body ?? ''), headers.join()).to.include({ ok: false });
+      }
+      for (const path of [
+        '/',
+        '/api/v1/chat/%/ws',
+        '/api/v1/chat//ws',
+        '/api/v1/chat/../../ws',
+        '/api/v1/chat/a/ws/b',
+      ]) {
+        expect((await exchange(port, handshake([...asAda, KEY, VERSION], path))).status, path).to.equal(404);
+      }
+    });
+
+    it('answer or close, whatever frames come', async () => {
+      const frames = fc.array(
+        fc.oneof(
+          fc
+            .record({
+              payload: fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
+              opcode: fc.nat({ max: 15 }),
+              fin: fc.boolean(),
+              reserved: fc.constantFrom(0, 0, 0, 1, 4),
+              masked: fc.constantFrom(true, true, true, false),
+            })
+            .map(({ payload, ...shape }) => frame(payload, shape)),
+          fc
+            .record({
+              type: fc.constantFrom('message', 'auth', 'history', 'interrupt', 'x'),
+              content: fc.anything(),
+              token: fc.anything(),
+              id: fc.anything(),
+            })
+            .map((data) => frame((JSON.stringify(data) ?? 'null').slice(0, 60_000))),
+          fc
+            .constantFrom(
+              '{',
+              '[]',
+              'null',
+              '"',
+              `${'['.repeat(50_000)}`,
+              '{"type":"message","content":"\\ud800"}',
+            )
+            .map((text) => frame(text)),
+        ),
+        { minLength: 1, maxLength: 6 },
+      );
+      await fc.assert(
+        fc.asyncProperty(frames, async (sent) => {
+          const line = await open();
+          line.socket.write(Buffer.concat([...sent, frame('{"type":"ping"}')]));
+          await condition(() => line.closed() !== null || line.received().includes('{"type":"pong"'), {
+            withinMs: 5_000,
+            what: 'a pong or the end',
+          });
+          line.socket.destroy();
+        }),
+        { ...bounds, numRuns: Math.ceil(RUNS / 20) },
+      );
+    });
+
+    it('are closed with the reason', async () => {
+      const huge = Buffer.alloc(10, 0xff);
+      huge.writeUInt16BE(0x81ff, 0);
+      huge.writeBigUInt64BE(2n ** 40n, 2);
+      const piece = Buffer.alloc(60_000, 0x78);
+      for (const [what, codes, bytes] of [
+        ['a frame that is announced to be huge', [1009], huge],
+        [
+          'a message that has no end',
+          [1009],
+          Buffer.concat([frame(piece, { fin: false }), repeated(frame(piece, { opcode: 0, fin: false }), 6)]),
+        ],
+        ['broken UTF-8', [1007], frame(Buffer.from([0xc0, 0x80]))],
+        ['frames without a mask', [1002], frame('{}', { masked: false })],
+        ['an unknown opcode', [1002], frame('', { opcode: 7 })],
+        ['compression that was not agreed', [1002], frame('{}', { reserved: 4 })],
+        ['a continuation of nothing', [1002], frame('', { opcode: 0 })],
+        ['a large control frame', [1002], frame(Buffer.alloc(126), { opcode: 9 })],
+        ['a close code that is none', [1002], frame(Buffer.from([0, 1]), { opcode: 8 })],
+        ['nothing but nonsense', [1008], repeated(frame('{'), 1_000)],
+      ] as const) {
+        const line = await open();
+        line.socket.write(bytes);
+        await closes(line, codes, what);
+      }
+    });
+
+    it('bear floods, and others are served meanwhile', async () => {
+      const message = frame('{"type":"message","content":"hi"}');
+      for (const [what, bytes, isRead] of [
+        ['pings', repeated(frame('x'.repeat(100), { opcode: 9 }), 10_000), true],
+        ['pings, whose pongs are not read', repeated(frame('x'.repeat(100), { opcode: 9 }), 10_000), false],
+        ['empty fragments', repeated(frame('', { opcode: 0, fin: false }), 10_000), true],
+        ['messages', repeated(message, 5_000), true],
+        ['questions whose answers are not read', repeated(frame('{"type":"history"}'), 5_000), false],
+      ] as const) {
+        const line = await open();
+        if (!isRead) line.socket.pause();
+        for (let i = 0; i < 3; i++) line.socket.write(bytes);
+        for (let i = 0; i < 10; i++) {
+          const response = await fetch(`${program.url}/health`, { signal: AbortSignal.timeout(2_000) });
+          expect(response.status, what).to.equal(200);
+        }
+        line.socket.destroy();
+      }
+    });
+  });
+
+  // ── connections ─────────────────────────────────────────────────────────
+  describe('connections', () => {
+    const dial = (bytes: string): Socket => {
+      const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      sockets.push(socket);
+      socket.on('error', () => {});
+      socket.pause();
+      socket.write(bytes);
+      return socket;
+    };
+    const clients = async (): Promise<number> => {
+      const text = await (await fetch(`${program.url}/metrics`)).text();
+      return [...text.matchAll(/^odeon_live_clients\{.*\} (\d+)$/gm)].reduce(
+        (sum, [, count]) => sum + Number(count),
+        0,
+      );
+    };
+    const stream = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n${bearer(ada).join()}\r\n\r\n`;
+
+    it('that are half-open, never read or say nothing keep nobody else out', async () => {
+      await condition(async () => (await clients()) === 0, {
+        withinMs: 10_000,
+        what: 'the streams before to end',
+      });
+      for (let i = 0; i < 100; i++) {
+        dial('');
+        dial('GET /health HT');
+        dial('POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"email":"');
+        dial(stream('/api/activity/stream?lastEventId=0'));
+        dial(stream(`/api/v1/chat/${things.conversation}/stream`)).end();
+        dial(handshake([...bearer(ada), KEY, VERSION]).toString()).end();
+      }
+      await condition(async () => (await clients()) >= 100, { withinMs: 10_000, what: 'the streams' });
+      expect((await ada.get('/api/chat/sessions')).status).to.equal(200);
+      for (const socket of sockets.splice(0)) socket.destroy();
+      await condition(async () => (await clients()) === 0, {
+        withinMs: 10_000,
+        what: 'the streams to be forgotten',
+      });
+    });
+  });
+});
