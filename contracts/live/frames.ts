@@ -6,6 +6,11 @@
  * without a gap. Luna's turns say `{type:"status", status:"server_shutdown"}`, the activity `{type:"shutdown",
  * timestamp}`, and ZERG's streams and the log `event: shutdown` with `{timestamp}`; a WebSocket is closed with
  * 1012 (service restart).
+ *
+ * A frame id beyond the end of the log belongs to another log, or to one that was restored from a backup. The first
+ * frame says so, `resync` (refused, a native EventSource would give up for good), and the feed begins anew: a turn
+ * with its first event, the others now. Its reader forgets what it has of a running answer, and reads again
+ * elsewhere what it may have missed. A `resync` frame's id is sound to resume from.
  */
 import { z } from 'zod';
 import { messageContent, requestedModel } from '../commands/conversation.ts';
@@ -27,6 +32,7 @@ export const frameId = z
   );
 
 const shutdown = z.object({ type: z.literal('shutdown'), timestamp: z.string() });
+const resync = z.object({ type: z.literal('resync'), reason: z.string() });
 
 // ── Luna ──────────────────────────────────────────────────────────────────
 export const routerMetadata = z.object({
@@ -72,6 +78,7 @@ export const lunaFrame = z.discriminatedUnion('type', [
     interrupted: z.literal(true).optional(),
   }),
   z.object({ type: z.literal('error'), error: z.string(), messageId: z.string() }),
+  resync,
 ]);
 export type LunaFrame = z.infer<typeof lunaFrame>;
 
@@ -80,13 +87,14 @@ export const activityFrame = z.discriminatedUnion('type', [
   z.object({ type: z.literal('connected'), timestamp: z.string() }),
   z.object({ type: z.literal('ping'), timestamp: z.string() }),
   z.object({ type: z.literal('activity'), timestamp: z.string(), activity: lunaActivity }),
+  resync.extend({ timestamp: z.string() }),
   shutdown,
 ]);
 export type ActivityFrame = z.infer<typeof activityFrame>;
 
 // ── the log ───────────────────────────────────────────────────────────────
 /** What is sent beside envelopes (which are data-only): named events. */
-export const logFrame = shutdown;
+export const logFrame = z.discriminatedUnion('type', [resync, shutdown]);
 export type LogFrame = z.infer<typeof logFrame>;
 
 // ── ZERG ──────────────────────────────────────────────────────────────────
@@ -111,6 +119,7 @@ export const zergFeedFrame = z.discriminatedUnion('type', [
     turn_id: z.string().optional(),
     message_id: z.string().optional(),
   }),
+  resync,
   shutdown,
 ]);
 export type ZergFeedFrame = z.infer<typeof zergFeedFrame>;

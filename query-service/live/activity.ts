@@ -19,6 +19,7 @@ export function activityFeeds(activityRow: (event: OdeonEvent) => ActivityDocume
     return sse.encode(dataOnly({ type: 'activity', timestamp: row.createdAt, activity }, event.position));
   });
   const ping = (timestamp: string) => dataOnly({ type: 'ping', timestamp });
+  const resync = (reason: string, timestamp: string) => dataOnly({ type: 'resync', timestamp, reason });
   const farewell = (timestamp: string) => dataOnly({ type: 'shutdown', timestamp });
   /** `owner` null: everybody's. */
   return (owner: string | null): Feed =>
@@ -27,6 +28,7 @@ export function activityFeeds(activityRow: (event: OdeonEvent) => ActivityDocume
       transport: sse,
       filter: owner === null ? {} : { owner },
       text,
+      resync,
       ping,
       farewell,
     });

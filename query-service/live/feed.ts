@@ -70,6 +70,8 @@ export interface Feed<State = unknown> {
   ends(event: EventEnvelope): boolean;
   /** Where a reader stands at `position`, at which the feed's state is `state`. */
   cursor(state: State, reader: Reader, position: Position): Cursor;
+  /** What comes first when the reader's frame id is not of this log, without its id. */
+  resync(reason: string, timestamp: string): Frame;
   /** A frame that keeps a data-only client informed that the feed lives; null where a comment does. */
   readonly ping?: (timestamp: string) => Frame;
   /** What is said before the server ends the stream because it shuts down; null where closing says it. */
@@ -80,7 +82,7 @@ const NO_TEXT: Reader = readerOf(NOTHING_READ);
 
 /** A feed of single events, each at most one frame; `text` is that frame, encoded, or null. */
 export function eventFeed(
-  feed: Pick<Feed, 'key' | 'transport' | 'ping' | 'farewell'> & {
+  feed: Pick<Feed, 'key' | 'transport' | 'resync' | 'ping' | 'farewell'> & {
     filter: EventFilter;
     text: (event: EventEnvelope) => string | null;
   },
@@ -124,6 +126,7 @@ export interface AnswerFormat<Fold> {
   render(item: Item, fold: Fold): Omit<Frame, 'id'> | null;
   /** What comes after the frame of an event that ends the feed; null for events that do not. */
   end(event: ConversationEvent): readonly Frame[] | null;
+  resync(reason: string): Frame;
   farewell(timestamp: string): Frame;
 }
 
@@ -168,6 +171,7 @@ export function conversationFeed<Fold>(
     },
     ends: (event) => format.end(event as ConversationEvent) !== null,
     cursor: ({ answer }, reader, position) => ({ ...cursorAt(answer, reader), position }),
+    resync: format.resync,
     farewell: transport.name === 'sse' ? format.farewell : null,
   };
   // Only the feed itself looks into its state.
@@ -191,3 +195,15 @@ export const webSocket: Transport = {
   encode: ({ id, name, data }) =>
     JSON.stringify({ type: name, ...(data as object), ...(id === null ? {} : { id }) }),
 };
+
+/** Where a reader begins, and why not where it asked to. */
+export interface Start {
+  readonly cursor: Cursor;
+  readonly resync: string | null;
+}
+
+/** The frame that comes first where a reader has to begin anew, encoded; else empty. */
+export function resyncOf({ transport, ...feed }: Feed, { cursor, resync }: Start): string {
+  if (resync === null) return '';
+  return transport.encode({ ...feed.resync(resync, new Date().toISOString()), id: formatCursor(cursor) });
+}

@@ -4,7 +4,7 @@
  * Decisions:
  * - Without a cursor, activity and log begin now, a turn begins with its first event, and a conversation begins
  *   now with what is there of the answer that is being written.
- * - A cursor beyond the end of the log is refused (400): the log is another one, and going on would lose events.
+ * - A frame id beyond the end of the log is of another log: the reader is told (`resync`), and begins as without it.
  * - A stream goes on as long as the login that opened it, however soon its access token expires, and ends within a
  *   minute after it (`logins.ts`). The client comes again with its cursor and is told 401. A turn's answer to the
  *   request that began it ends with the turn instead.
@@ -31,7 +31,7 @@ import type { ReadModels } from '../../infra/read-models/port.ts';
 import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
 import { activityConnected, activityFeeds } from './activity.ts';
 import { BEGINNING, type Cursor, formatCursor, parseCursor } from './cursor.ts';
-import { conversationFeed, type Feed, sse } from './feed.ts';
+import { conversationFeed, type Feed, resyncOf, type Start, sse } from './feed.ts';
 import { createHub, type HubStats } from './hub.ts';
 import { logFeeds } from './log.ts';
 import { createLogins, type OpenLogin } from './logins.ts';
@@ -96,7 +96,7 @@ const HEADERS = {
   // Proxies (nginx) would hold frames back.
   'X-Accel-Buffering': 'no',
 };
-const RETRY = 'retry: 3000\n';
+const RETRY = 'retry: 3000\n\n';
 
 export async function createLive(dependencies: LiveDependencies): Promise<Live> {
   const { store, bus, readModels, authenticator, logger, metrics } = dependencies;
@@ -106,52 +106,52 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   const activityFeed = activityFeeds(dependencies.activityRow);
   const logFeed = logFeeds();
 
-  async function checkCursor({ position }: Cursor, parameter = 'lastEventId'): Promise<void> {
-    if (isAfter(position, hub.position()) && isAfter(position, await store.head())) {
-      throw invalidCursor(parameter, 'lies beyond the end of the log: begin without it', [
-        'query',
-        parameter,
-      ]);
-    }
+  const isBeyond = async (position: Position): Promise<boolean> =>
+    isAfter(position, hub.position()) && isAfter(position, await store.head());
+
+  /** `begin`: for who resumes nothing, or nothing that this log knows. */
+  async function resume(id: string | undefined, begin: Cursor): Promise<Start> {
+    if (id === undefined) return { cursor: begin, resync: null };
+    const cursor = parseCursor(id);
+    if (!(await isBeyond(cursor.position))) return { cursor, resync: null };
+    return { cursor: begin, resync: `The log has not come as far as ${id}: this feed begins anew.` };
   }
 
-  /** The cursor that a request resumes from; the header is newer than the query of the same URL. */
+  /** The header is newer than the query of the same URL. */
   async function resumed(
     context: RequestContext,
     query: { lastEventId?: string | undefined },
-  ): Promise<Cursor | null> {
+    begin: Cursor,
+  ): Promise<Start> {
     const header = context.headers['last-event-id'];
-    const id = typeof header === 'string' && header !== '' ? header : query.lastEventId;
-    if (id === undefined) return null;
-    if (!frameId.safeParse(id).success) {
-      throw invalidCursor('lastEventId', 'is not the id of a frame of this feed', [
-        'headers',
-        'last-event-id',
-      ]);
+    if (typeof header !== 'string' || header === '') return resume(query.lastEventId, begin);
+    if (!frameId.safeParse(header).success) {
+      throw invalid(
+        ['headers', 'last-event-id'],
+        'The Last-Event-ID header is not the id of a frame of this feed',
+      );
     }
-    const cursor = parseCursor(id);
-    await checkCursor(cursor);
-    return cursor;
+    return resume(header, begin);
   }
 
   interface Opening {
     readonly feed: Feed;
-    readonly cursor: Cursor;
+    readonly start: Start;
     /** For the metrics. */
     readonly kind: string;
-    /** What comes first. */
-    readonly greeting: string;
+    /** What comes before the feed. */
+    readonly greeting?: string;
     readonly headers?: Record<string, string>;
     /** None: the stream ends by itself. */
     readonly login?: { readonly caller: Caller; readonly may: OpenLogin['may'] };
   }
 
-  function open(response: ServerResponse, { feed, cursor, kind, greeting, headers, login }: Opening): void {
+  function open(response: ServerResponse, { feed, start, kind, greeting, headers, login }: Opening): void {
     const left = metrics.liveClient(kind);
     const sink = responseSink(response);
     response.writeHead(200, { ...HEADERS, ...headers });
-    sink.write([Buffer.from(greeting)]);
-    const { end } = hub.subscribe(feed, cursor, sink);
+    sink.write([Buffer.from(RETRY + resyncOf(feed, start) + (greeting ?? ''))]);
+    const { end } = hub.subscribe(feed, start.cursor, sink);
     const watched = login && logins.watch(login.caller, { may: login.may, end });
     sink.onClose(() => {
       watched?.forget();
@@ -175,39 +175,39 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       const conversation = await readModels.get<ConversationDocument>('conversations', conversationId);
       // The turns outlive a deleted conversation.
       if (conversation === null) refuse('NOT_FOUND', 'Turn not found.');
-      const cursor = (await resumed(context, query)) ?? BEGINNING;
-      if (lastRevision !== null && (await hasRead(cursor, conversationId, lastRevision))) {
+      const start = await resumed(context, query, BEGINNING);
+      if (lastRevision !== null && (await hasRead(start.cursor, conversationId, lastRevision))) {
         return { status: 204 };
       }
       const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId: turn.id, firstRevision });
       const login = { caller: callerOf(context), may: reader(turn.body.owner) };
-      return {
-        stream: (response) => open(response, { feed, cursor, kind: 'turn', greeting: `${RETRY}\n`, login }),
-      };
+      return { stream: (response) => open(response, { feed, start, kind: 'turn', login }) };
     }),
 
     endpoint(routes.streamActivity, async ({ query, context }) => {
       const caller = callerOf(context);
-      const cursor = (await resumed(context, query)) ?? now();
+      const start = await resumed(context, query, now());
       const owner = caller.permissions.has('all:read') ? null : caller.userId;
       const feed = activityFeed(owner);
-      const hello = activityConnected(new Date().toISOString(), formatCursor(cursor));
-      const greeting = RETRY + sse.encode(hello);
+      const hello = activityConnected(new Date().toISOString(), formatCursor(start.cursor));
+      const greeting = sse.encode(hello);
       const login = { caller, may: reader(owner) };
-      return { stream: (response) => open(response, { feed, cursor, kind: 'activity', greeting, login }) };
+      return { stream: (response) => open(response, { feed, start, kind: 'activity', greeting, login }) };
     }),
 
     endpoint(routes.streamLog, async ({ query, context }) => {
       const begin: Cursor = query.from === undefined ? now() : { position: query.from, read: null };
-      await checkCursor(begin, 'from');
-      const cursor = (await resumed(context, query)) ?? begin;
+      if (await isBeyond(begin.position)) {
+        throw invalid(['query', 'from'], 'from lies beyond the end of the log: begin without it');
+      }
+      const start = await resumed(context, query, begin);
       const feed = logFeed(filterOf(query));
-      const greeting = `${RETRY}id: ${formatCursor(cursor)}\n\n`;
+      const greeting = `id: ${formatCursor(start.cursor)}\n\n`;
       const login = {
         caller: callerOf(context),
         may: ({ permissions }: Caller) => permissions.has('log:read'),
       };
-      return { stream: (response) => open(response, { feed, cursor, kind: 'log', greeting, login }) };
+      return { stream: (response) => open(response, { feed, start, kind: 'log', greeting, login }) };
     }),
 
     endpoint(routes.streamConversation, async ({ params, query, context }) => {
@@ -215,11 +215,11 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       if (found === null || !sees(callerOf(context), found.body.owner)) {
         refuse('NOT_FOUND', 'Session not found.');
       }
-      const cursor = (await resumed(context, query)) ?? fromNow(hub.position());
+      const start = await resumed(context, query, fromNow(hub.position()));
       const feed = conversationFeed(zergConversation, sse, params.id, null);
-      const greeting = RETRY + sse.encode(connected(params.id, formatCursor(cursor)));
+      const greeting = sse.encode(connected(params.id, formatCursor(start.cursor)));
       const login = { caller: callerOf(context), may: reader(found.body.owner) };
-      return { stream: (response) => open(response, { feed, cursor, kind: 'zerg', greeting, login }) };
+      return { stream: (response) => open(response, { feed, start, kind: 'zerg', greeting, login }) };
     }),
   ];
 
@@ -238,14 +238,14 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     return false;
   }
 
-  const webSockets = createWebSockets({ ...dependencies, ...timing, hub, logins, checkCursor });
+  const webSockets = createWebSockets({ ...dependencies, ...timing, hub, logins, resume });
 
   return {
     turnFeeds: {
       streamTurn(response, { conversationId, turnId, after, headers = {} }) {
         const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId });
-        const cursor = { position: after, read: null };
-        open(response, { feed, cursor, kind: 'turn', greeting: `${RETRY}\n`, headers });
+        const start = { cursor: { position: after, read: null }, resync: null };
+        open(response, { feed, start, kind: 'turn', headers });
       },
       turnEnded: ({ conversationId, turnId, after }, signal) =>
         hub.turnEnded({ stream: `conversation-${conversationId}`, turnId, after }, signal),
@@ -262,10 +262,8 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   };
 }
 
-const invalidCursor = (parameter: string, message: string, path: readonly string[]): Refusal =>
-  new Refusal('VALIDATION_ERROR', `${parameter} ${message}.`, {
-    issues: [{ path, message: `${parameter} ${message}` }],
-  });
+const invalid = (path: readonly string[], message: string): Refusal =>
+  new Refusal('VALIDATION_ERROR', `${message}.`, { issues: [{ path, message }] });
 
 function filterOf(query: {
   stream?: string | undefined;

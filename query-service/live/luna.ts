@@ -59,6 +59,7 @@ export const lunaTurn: AnswerFormat<TurnSteps> = {
   },
 
   end: (event) => (isTurnEnd(event) ? [{ id: null, name: null, data: '[DONE]' }] : null),
+  resync: (reason) => ({ id: null, ...dataOnly({ type: 'resync', reason }) }),
   farewell: () => ({ id: null, ...dataOnly({ type: 'status', status: 'server_shutdown' }) }),
 };
 

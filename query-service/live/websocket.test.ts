@@ -1,6 +1,7 @@
 import { connect } from 'node:net';
 import { expect } from 'chai';
 import { type ClientOptions, WebSocket } from 'ws';
+import { zergFeedFrame } from '../../contracts/live/frames.ts';
 import { seeded, turnScript } from '../../test/live-scenario.ts';
 import { type LiveServer, startLiveServer, until } from '../../test/live-server.ts';
 
@@ -123,10 +124,32 @@ describe("ZERG's WebSocket", () => {
     expect(await refused('?token=ada', {}, 'eeeeeeeeeeee')).to.equal(404);
     expect(await refused('?token=ada', {}, 'not-an-id')).to.equal(404);
     expect(await refused('?token=ada&lastEventId=x', {})).to.equal(400);
-    expect(await refused('?token=ada&lastEventId=99999', {})).to.equal(400);
     live.logins.set('nobody', { ...live.logins.get('ada')!, permissions: new Set() });
     expect(await refused('?token=nobody', {})).to.equal(403);
     await connected('?token=auditor', {});
+  });
+
+  it('says first that a frame id is not of this log, and goes on from now', async () => {
+    await begin();
+    const first = turnScript(seeded(1), '1'.repeat(24));
+    for (const step of first.steps) await live.play(ID, 'ada', step);
+    await live.caughtUp();
+    const client = await connected('?token=ada&lastEventId=99999', {});
+    const [resync, hello] = client.frames as Record<string, string>[];
+    const { id, ...frame } = resync!;
+    expect(zergFeedFrame.parse(frame)).to.have.property('reason').that.includes('99999');
+    expect(hello).to.deep.include({ type: 'connected', id });
+
+    const second = turnScript(seeded(1), '2'.repeat(24));
+    for (const step of second.steps) await live.play(ID, 'ada', step);
+    const again = await connected(`?token=ada&lastEventId=${id}`, {});
+    await until(() => client.of('done').length === 1 && again.of('done').length === 1);
+    const said = ({ of }: Client) =>
+      of('token')
+        .map(({ data }) => data)
+        .join('');
+    expect([said(client), said(again)]).to.deep.equal([second.content, second.content]);
+    expect(again.of('resync')).to.deep.equal([]);
   });
 
   it('does not let the pages of other origins use cookies', async () => {

@@ -21,8 +21,8 @@ import type { ConversationDocument, MessageDocument } from '../../contracts/read
 import type { Authenticator, Credentials } from '../../infra/auth/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
-import { type Cursor, formatCursor, parseCursor } from './cursor.ts';
-import { conversationFeed, type Frame, webSocket } from './feed.ts';
+import { type Cursor, formatCursor } from './cursor.ts';
+import { conversationFeed, type Frame, resyncOf, type Start, webSocket } from './feed.ts';
 import type { Hub } from './hub.ts';
 import type { Logins } from './logins.ts';
 import { webSocketSink } from './sink.ts';
@@ -38,8 +38,8 @@ export interface WebSocketOptions {
   readonly metrics: Pick<Metrics, 'liveClient'>;
   /** @throws Refusal FORBIDDEN for what another site's page made a browser send with the user's cookies */
   readonly refuseForeign: (headers: IncomingHttpHeaders) => void;
-  /** @throws Refusal VALIDATION_ERROR when the cursor lies beyond the end of the log */
-  readonly checkCursor: (cursor: Cursor) => Promise<void>;
+  /** Where a reader with this frame id begins; `begin` for who has none, or none of this log. */
+  readonly resume: (id: string | undefined, begin: Cursor) => Promise<Start>;
   /** Between pings; a client that answers none of three is closed. */
   readonly pingMs: number;
   /**
@@ -120,11 +120,10 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
       if (credentials.queryToken === undefined) options.refuseForeign(request.headers);
       const caller = await readerWith(credentials);
       const conversation = await ownConversation(caller, id);
-      const cursor = resumeFrom(query) ?? fromNow(hub.position());
-      await options.checkCursor(cursor);
+      const start = await options.resume(lastEventIdIn(query), fromNow(hub.position()));
       stream.off('error', onError);
       acceptor.handleUpgrade(request, stream, head, (socket) => {
-        serve(socket, stream as Socket, { conversation, caller, cursor });
+        serve(socket, stream as Socket, { conversation, caller, start });
       });
     } catch (error) {
       if (!(error instanceof Refusal)) logger.error({ err: error }, 'A WebSocket could not be opened.');
@@ -156,10 +155,10 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
   interface Opened {
     readonly conversation: ConversationDocument;
     readonly caller: Caller;
-    readonly cursor: Cursor;
+    readonly start: Start;
   }
 
-  function serve(socket: WebSocket, stream: Socket, { conversation, caller, cursor }: Opened): void {
+  function serve(socket: WebSocket, stream: Socket, { conversation, caller, start }: Opened): void {
     const conversationId = conversation.id;
     const connection: Connection = { socket, unanswered: 0, ended: false };
     const left = options.metrics.liveClient('zerg-ws');
@@ -214,10 +213,11 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
 
     async function begin(): Promise<void> {
       try {
-        socket.send(webSocket.encode(connected(conversationId, formatCursor(cursor))));
-        await sendHistory();
         const feed = conversationFeed(zergConversation, webSocket, conversationId, null);
-        hub.subscribe(feed, cursor, webSocketSink(socket, stream));
+        if (start.resync !== null) socket.send(resyncOf(feed, start));
+        socket.send(webSocket.encode(connected(conversationId, formatCursor(start.cursor))));
+        await sendHistory();
+        hub.subscribe(feed, start.cursor, webSocketSink(socket, stream));
       } catch (error) {
         report(error);
         close(connection, CLOSE.failed, 'the conversation could not be read');
@@ -370,15 +370,15 @@ function credentialsOf({ headers }: IncomingMessage, query: URLSearchParams): Cr
   };
 }
 
-function resumeFrom(query: URLSearchParams): Cursor | null {
+function lastEventIdIn(query: URLSearchParams): string | undefined {
   const id = query.get('lastEventId');
-  if (id === null || id === '') return null;
+  if (id === null || id === '') return undefined;
   if (!frameId.safeParse(id).success) {
     throw new Refusal('VALIDATION_ERROR', 'lastEventId is not the id of a frame of this feed.', {
       issues: [{ path: ['query', 'lastEventId'], message: 'not a frame id' }],
     });
   }
-  return parseCursor(id);
+  return id;
 }
 
 /** @throws Refusal VALIDATION_ERROR */

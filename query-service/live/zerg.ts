@@ -45,6 +45,7 @@ export const zergConversation: AnswerFormat<Running> = {
   },
 
   end: (event) => (event.type === 'ConversationDeleted' ? [] : null),
+  resync: (reason) => ({ id: null, ...named({ type: 'resync', reason }) }),
   farewell: (timestamp) => ({ id: null, ...named({ type: 'shutdown', timestamp }) }),
 };
 
