@@ -14,7 +14,7 @@ import { chatCommandEndpoints } from './command-service/http/chat.ts';
 import { createIdempotencyRecords } from './command-service/http/idempotency.ts';
 import { identityCommandEndpoints } from './command-service/http/identity.ts';
 import { operatorCommandEndpoints } from './command-service/http/operators.ts';
-import { startTurnProcess, type TurnProcess } from './command-service/processes/turns/process.ts';
+import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { type Config, readConfig } from './config.ts';
 import { isAfter, type Position, START } from './contracts/envelope.ts';
@@ -50,7 +50,9 @@ import { createLive } from './query-service/live/live.ts';
 
 /** From SIGTERM to the end. */
 const SHUTDOWN_MS = 4_500;
-/** How long answers under way may take once the end has begun. */
+/** Of that, how long clients wait at most for turns to be given back before they are told. */
+const RELEASE_MS = 1_500;
+/** And how long answers to requests under way may take then. */
 const DRAIN_MS = 1_500;
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
@@ -257,6 +259,9 @@ async function start(
   });
   const server = createHttpServer(app);
   if (roles.has('query')) live.attachWebSockets(server);
+  let released: Promise<void> | undefined;
+  // Whatever turns still record, they record before the log is closed.
+  onClose(() => released);
   onClose(() => closeServer(server));
   // Before the server, which waits for what is open.
   onClose(() => live.close());
@@ -283,9 +288,8 @@ async function start(
     : { email: config.adminEmail };
   await caughtUp(await store.head());
 
-  let turns: TurnProcess | null = null;
   if (roles.has('processes')) {
-    turns = await startTurnProcess({
+    const turns = await startTurnProcess({
       bus,
       store,
       readModels,
@@ -304,8 +308,12 @@ async function start(
       },
       onError: (err, context) => logger.error({ err, ...context }, 'A turn met an unexpected error'),
     });
-    // Before the streams and the server, so that clients see the last of their answers.
-    onClose(() => turns?.stop());
+    // Before the streams and the server, so that clients see the last of their answers; but whatever the turns
+    // do, clients are told in time.
+    onClose(() => {
+      released = turns.stop();
+      return Promise.race([released, delay(RELEASE_MS, undefined, { ref: false })]);
+    });
   }
 
   logger.info({ url, roles: [...roles], dataDir, version }, 'Ready');
