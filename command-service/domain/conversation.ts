@@ -2,7 +2,7 @@
  * A conversation: messages in order, and one turn at a time that answers them. The worker that holds the
  * running turn is the only one whose steps are recorded.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { z } from 'zod';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import * as commands from '../../contracts/commands/conversation.ts';
@@ -18,7 +18,7 @@ type Decided = DecidedEvent<ConversationEventType>;
 
 // ── ids, derived from the command that makes them ─────────────────────────
 const digits = (count: number, ...parts: (string | number)[]): string =>
-  createHash('sha256').update(parts.join('\n')).digest('hex').slice(0, count);
+  hash('sha256', parts.join('\n')).slice(0, count);
 
 /** 12 hexadecimal digits; `salt` counts up when such a conversation exists already. */
 export const conversationIdFor = (commandId: string, salt = 0): string =>

@@ -39,8 +39,8 @@ const SCHEMA = `
 
 /** How long a write waits for another process that holds the file. */
 const BUSY_TIMEOUT_MS = 100;
-/** Documents that are read by id again and again (who is logged in, …), by the length of their JSON in all. */
-const CACHED_CHARACTERS = 8 * 1024 * 1024;
+/** Documents that are read by id again and again: who is logged in, the conversations that are talked in, … */
+const CACHED_DOCUMENTS = 5_000;
 const DUMP_PAGE = 500;
 
 const INSERT_COPY = 'INSERT INTO copies (number, projection, version, indexes, live) VALUES (?, ?, ?, ?, ?)';
@@ -124,10 +124,7 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
   const copies = new Map<CopyId, Copy>();
   const liveCopies = new Map<string, Copy>();
 
-  const recent = new LRUCache<string, Stored<unknown>>({
-    maxSize: CACHED_CHARACTERS,
-    sizeCalculation: ({ body }) => JSON.stringify(body).length + 1,
-  });
+  const recent = new LRUCache<string, Stored<unknown>>({ max: CACHED_DOCUMENTS });
   const keyOf = (copy: Copy, id: string) => `${copy.number} ${id}`;
 
   function documentOf(copy: Copy, id: string): Stored<unknown> | null {
@@ -243,7 +240,7 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
         const copy = copyOf(id);
         const found = new Map<string, Stored<unknown>>();
         for (const wanted of ids) {
-          const document = copy.documents.get(wanted);
+          const document = documentOf(copy, wanted);
           if (document !== null) found.set(wanted, document);
         }
         return found;
