@@ -88,6 +88,16 @@ describe('calculate', () => {
       }),
     ));
 
+  it('finds roots that end, however many digits they have', () => {
+    for (const length of [1, 99, 100, 101, 200]) {
+      for (const digit of ['1', '3', '9']) {
+        const root = digit.repeat(length);
+        expect(calculate(`sqrt(${root}^2)`)).to.equal(root);
+        expect(calculate(`sqrt(0.${root}^2)`)).to.equal(`0.${root}`);
+      }
+    }
+  });
+
   it('is exact for decimals', () =>
     fc.assert(
       fc.property(integer, integer, fc.nat(40), (a, b, digits) => {

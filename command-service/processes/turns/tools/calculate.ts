@@ -21,7 +21,8 @@ const settings = { rounding: Decimal.ROUND_HALF_EVEN, maxE: 9e15, minE: -9e15, t
 /** Sums and products of numbers within the bounds come out exact with this many digits. */
 const Exact = Decimal.clone({ ...settings, precision: 4 * DIGITS });
 const Quotient = Decimal.clone({ ...settings, precision: DIGITS + 1 });
-const Rounded = Decimal.clone({ ...settings, precision: 100, toExpPos: SHOWN_DIGITS });
+const ROUNDED_DIGITS = 100;
+const Rounded = Decimal.clone({ ...settings, precision: ROUNDED_DIGITS, toExpPos: SHOWN_DIGITS });
 
 interface Value {
   readonly number: Decimal;
@@ -221,7 +222,9 @@ function squareRoot({ number, exact }: Value): Value {
     throw new Error('The square root of a negative number is not a real number.');
   }
   if (exact) {
-    const root = new Quotient(number).sqrt();
+    // A root of q digits that ends has a square of 2q - 1 or 2q: most need not be computed to their last digit.
+    const Enough = number.precision() < 2 * ROUNDED_DIGITS ? Rounded : Quotient;
+    const root = new Enough(number).sqrt();
     if (new Exact(root).times(root).equals(number)) return bounded(root, true);
   }
   return bounded(new Rounded(number).sqrt(), false);
