@@ -3,17 +3,27 @@
  * written in one transaction, which is not waited for to be on disk (synchronous=NORMAL): after a power cut
  * the file is whole but may lack the last batches, and the projections read those events again.
  *
- * Writes are done by a thread of their own. A read does its work before it first awaits, so a reader sees the
- * documents of one copy at one instant.
+ * Writes are done by a thread of their own, behind the back of who asks for them: a document by its id is read
+ * from what waits to be stored, and a query waits until that is stored.
  */
 import Sqlite, { type Database } from 'better-sqlite3';
 import { LRUCache } from 'lru-cache';
 import { positionSortKey } from '../../contracts/envelope.ts';
 import type { SetAsideEvent } from '../../contracts/projections.ts';
 import { StoreUnavailable } from '../event-store/port.ts';
-import type { CopyId, CopyInfo, Page, ReadModelStore, SnapshotStore, Stored, WriteBatch } from './port.ts';
+import type {
+  CopyId,
+  CopyInfo,
+  Page,
+  Query,
+  ReadModelStore,
+  SnapshotStore,
+  Stored,
+  WriteBatch,
+} from './port.ts';
 import { type CopyTable, copyTable, createTable } from './sqlite-copy.ts';
 import { type Attempt, SNAPSHOTS_SCHEMA, sqliteSnapshots } from './sqlite-snapshots.ts';
+import { createWriteBehind } from './sqlite-write-behind.ts';
 import { type Run, startWriteQueue, type WriteQueue } from './sqlite-write-queue.ts';
 
 const SCHEMA = `
@@ -127,8 +137,20 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
   const recent = new LRUCache<string, Stored<unknown>>({ max: CACHED_DOCUMENTS });
   const keyOf = (copy: Copy, id: string) => `${copy.number} ${id}`;
 
+  const behind = createWriteBehind(queue, (key, document) => {
+    if (document === null) recent.delete(key);
+    else recent.set(key, document);
+  });
+  /** Queries read the file. While it cannot be written they answer with what it holds. */
+  const query = async <Result>(work: () => Result): Promise<Result> => {
+    await behind.stored().catch(() => {});
+    return attempt(work);
+  };
+
   function documentOf(copy: Copy, id: string): Stored<unknown> | null {
     const key = keyOf(copy, id);
+    const pending = behind.pending(key);
+    if (pending !== undefined) return pending;
     const known = recent.get(key);
     if (known !== undefined) return known;
     const document = copy.documents.get(id);
@@ -184,6 +206,7 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
     const others = [...copies.values()].filter(
       (other) => other.projection === copy.projection && other !== copy,
     );
+    await behind.stored();
     await queue.write([
       ['UPDATE copies SET live = 0 WHERE projection = ?', copy.projection],
       ['UPDATE copies SET live = 1 WHERE number = ?', copy.number],
@@ -204,12 +227,14 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
   return {
     get: <Body>(collection: string, id: string) =>
       attempt(() => documentOf(liveCopyOf(collection), id) as Stored<Body> | null),
-    find: <Body>(collection: string, query: Parameters<ReadModelStore['find']>[1]) =>
-      attempt(() => liveCopyOf(collection).documents.find(query) as Page<Body>),
-    count: (collection, where) => attempt(() => liveCopyOf(collection).documents.count(where)),
+    find: <Body>(collection: string, wanted: Query) =>
+      query(() => liveCopyOf(collection).documents.find(wanted) as Page<Body>),
+    count: (collection, where) => query(() => liveCopyOf(collection).documents.count(where)),
 
     copies: async () => {
-      await switching; // the file may say which copy is live a moment before readers see it
+      await behind.stored().catch(() => {});
+      // The file may say which copy is live a moment before readers see it.
+      for (let waited: Promise<void> | null = null; waited !== switching; await waited) waited = switching;
       return attempt(() => listCopies.all().map(toCopyInfo));
     },
     createCopy: async (spec) => {
@@ -231,6 +256,7 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
     },
     dropCopy: async (id) => {
       const copy = copyOf(id);
+      await behind.stored();
       forget(copy);
       await queue.write([...unlisted(copy), dropped(copy)]);
     },
@@ -246,29 +272,26 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
         return found;
       }),
     write: async (batches) => {
-      await queue.write(await attempt(() => batches.flatMap(runsOf)));
+      const changes = new Map<string, Stored<unknown> | null>();
       for (const { copy: id, puts, deletes } of batches) {
         const copy = copyOf(id);
-        for (const document of puts) {
-          const key = keyOf(copy, document.id);
-          if (recent.has(key)) recent.set(key, document);
-        }
-        for (const deleted of deletes) recent.delete(keyOf(copy, deleted));
+        for (const document of puts) changes.set(keyOf(copy, document.id), document);
+        for (const deleted of deletes) changes.set(keyOf(copy, deleted), null);
       }
+      await behind.take(await attempt(() => batches.flatMap(runsOf)), changes);
     },
-    setAside: (id, query = {}) =>
-      attempt(() => {
+    setAside: (id, { documentId, limit = -1 /* SQLite's "no limit" */ } = {}) =>
+      query(() => {
         const { number } = copyOf(id);
-        const limit = query.limit ?? -1; // SQLite's "no limit"
         const rows =
-          query.documentId === undefined
+          documentId === undefined
             ? listAside.all(number, limit)
-            : listAsideOf.all(number, query.documentId, limit);
+            : listAsideOf.all(number, documentId, limit);
         return rows.map((row): SetAsideEvent => JSON.parse(row.event));
       }),
     async *dump(id) {
       // In pages, so that the file stays free for writes between them.
-      let page = await attempt(() => copyOf(id).documents.after('', DUMP_PAGE));
+      let page = await query(() => copyOf(id).documents.after('', DUMP_PAGE));
       while (page.length > 0) {
         yield* page;
         const last = page[page.length - 1]!.id;
@@ -276,6 +299,8 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
       }
     },
     close: async () => {
+      // What cannot be stored is brought back by the log.
+      await behind.close().catch(() => {});
       await queue.close();
       db.close();
     },
