@@ -83,6 +83,8 @@ export function openForWriting(directory: string): Database.Database {
   try {
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = FULL');
+    // 16 MiB: a checkpoint holds up the appends, and most pages are changed many times between two.
+    database.pragma('wal_autocheckpoint = 4000');
     const format = database.pragma('user_version', { simple: true });
     if (format === 0) {
       database.transaction(() => {
