@@ -23,6 +23,9 @@ import type {
 
 /** So many appends are sent on at once, so that the writer can begin while the rest of the tick gathers more. */
 const EARLY_BATCH = 16;
+/** With so few appends under way, and for so long, the event loop is kept from sleeping. */
+const FEW = 2;
+const AWAKE_MS = 1;
 
 export interface Commit {
   /** Appends that added events, and how many events these are. */
@@ -75,6 +78,7 @@ export async function startWriteQueue(
   /** Not sent yet, and sent but not answered yet; both in order. */
   let gathered: Pending[] = [];
   const sent: Pending[] = [];
+  let awake = false;
   let unavailable: StoreUnavailable | undefined;
   let phase: 'open' | 'ending' | 'failed' = 'open';
   const ready = Promise.withResolvers<number>();
@@ -161,10 +165,25 @@ export async function startWriteQueue(
     port.postMessage(batch.map(({ stream, expected, values }): AppendRequest => [stream, expected, values]));
     wakeWriter();
     sent.push(...batch);
+    if (!awake && sent.length <= FEW) stayAwake();
     // While the writer writes: what is answered is what a reader of the log would get.
     for (const pending of batch) {
       for (const [i, event] of pending.events.entries()) event.data = JSON.parse(pending.values[i]![6]);
     }
+  }
+
+  /**
+   * Waking the sleeping event loop takes about as long as a small commit's last third, so it does not go to sleep
+   * over one: with many appends under way it is awake anyway, and a slow disk is not waited for like this.
+   */
+  function stayAwake(): void {
+    const until = performance.now() + AWAKE_MS;
+    const again = (): void => {
+      awake = sent.length > 0 && performance.now() < until;
+      if (awake) setImmediate(again);
+    };
+    awake = true;
+    setImmediate(again);
   }
 
   function wakeWriter(): void {
