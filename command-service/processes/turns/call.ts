@@ -72,6 +72,13 @@ export async function call(model: ChatModel, prompt: Prompt, options: CallOption
   }
   if (signal.aborted) return result('stopped');
   if (finish === null) throw new Error(`${model.provider}/${model.model} ended without a finish part.`);
+  // Cut short or filtered it may be empty with a reason; else another model may do better.
+  const excused = finish.finishReason === 'length' || finish.finishReason === 'content-filter';
+  if (text.trim() === '' && toolRequests.length === 0 && !excused) {
+    return result(
+      new ModelError(`${model.provider}/${model.model} gave an empty answer`, { retryable: true }),
+    );
+  }
   return result(finish);
 }
 

@@ -332,6 +332,39 @@ describe('the turn process', () => {
     expect(other.prompts).to.have.length(0);
   });
 
+  it('does not switch between two calls of one answer either, once its first words are out', async () => {
+    const starting = scripted('first', (_prompt, call) => {
+      if (call > 1) throw new ModelError('first/test: 500', { retryable: true });
+      return [{ type: 'text', text: 'Let me see.' }, ...ask(['absent', {}])];
+    });
+    const other = scripted('good', () => say('Hi.'));
+    await start(modelsOf(starting, other));
+    const id = await begun();
+    await send(id, 'hi');
+    const [outcome] = dataOf(await until(id, ends), 'TurnFailed');
+    expect(outcome).to.include({ content: 'Let me see.', provider: 'first', reason: 'first/test: 500' });
+    expect(other.prompts).to.have.length(0);
+    expect(starting.prompts).to.have.length(4);
+  });
+
+  it('takes an empty answer for a failure, and estimates what a broken one cost', async () => {
+    const empty = scripted('empty', () => [stop]);
+    const breaking = scripted('bad', async function* () {
+      yield { type: 'text', text: 'Half an answer' } as const;
+      throw new ModelError('bad/test: connection lost', { retryable: true });
+    });
+    await start(modelsOf(empty, breaking));
+    const id = await begun();
+    await send(id, 'hi');
+    const [outcome] = dataOf(await until(id, ends), 'TurnFailed');
+    expect(outcome?.tried.map((each) => each.reason)).to.deep.equal([
+      'empty/test gave an empty answer',
+      'bad/test: connection lost',
+    ]);
+    expect(outcome?.usage.completionTokens).to.equal(4);
+    expect(outcome?.costUsd).to.be.above(0);
+  });
+
   it('fails after three attempts, with the reason', async () => {
     const failing = scripted('bad', () => {
       throw new ModelError('bad/test: 503', { retryable: true });

@@ -104,7 +104,7 @@ export async function runTurn(
   let pending: TurnStep[] = [];
   /** The text of a call that did not end well. */
   let partial = '';
-  /** What such a call cost, when it was stopped from outside. */
+  /** What such a call cost. */
   let cutOff: (TokenUsage & { costUsd: number | null }) | null = null;
 
   const meta = (key: string, causationId: string): CommandMeta => ({
@@ -240,6 +240,7 @@ export async function runTurn(
     const requested = transcript.messageModel ?? held.state.model;
     const failures: ModelError[] = [];
     for (const model of models.candidates(requested, route).models) {
+      if (!mayGoOn(model)) continue;
       stop.throwIfAborted();
       try {
         return await callOne(model, context);
@@ -248,7 +249,15 @@ export async function runTurn(
         failures.push(error);
       }
     }
+    if (failures.length === 0)
+      throw new BrokenAnswer('The model that began the answer is no longer configured.');
     throw new NoAnswer(failures);
+  }
+
+  /** An answer whose first words are out is not silently gone on with by another model. */
+  function mayGoOn({ provider, model }: ChatModel): boolean {
+    const by = transcript.answeredBy;
+    return by === null || answerText(transcript) === '' || (by.provider === provider && by.model === model);
   }
 
   async function callOne(
@@ -312,27 +321,24 @@ export async function runTurn(
     const observed = { provider, model: model.model, durationMs, firstTokenMs };
     const about = { turnId, callId, provider, model: model.model };
 
-    if (ended === 'stopped') {
+    if (ended === 'stopped' || (ended instanceof ModelError && text !== '')) {
       partial = text;
       // A provider tells no usage of a call that was cut off: it is estimated from what went to and fro.
-      cutOff = {
-        promptTokens: tokensOf(prompt),
-        completionTokens: estimateTokens(text),
-        cachedTokens: 0,
-        costUsd: 0,
-      };
-      cutOff.costUsd = costOf(model, cutOff);
-      metrics.modelCall({ ...observed, outcome: 'interrupted', usage: cutOff, costUsd: cutOff.costUsd });
+      const completionTokens = estimateTokens(text);
+      const spent = { promptTokens: tokensOf(prompt), completionTokens, cachedTokens: 0 };
+      cutOff = { ...spent, costUsd: costOf(model, spent) };
+    }
+    if (ended === 'stopped') {
+      metrics.modelCall({ ...observed, outcome: 'interrupted', usage: cutOff!, costUsd: cutOff!.costUsd });
       throw stop.reason;
     }
     if (ended instanceof ModelError) {
-      metrics.modelCall({ ...observed, outcome: 'failed', usage: noUsage, costUsd: null });
+      const { costUsd, ...usage } = cutOff ?? { ...noUsage, costUsd: null };
+      metrics.modelCall({ ...observed, outcome: 'failed', usage, costUsd });
       await record(`failed/${callId}`, [
         { type: 'ModelFailed', data: { ...about, reason: ended.message, text, durationMs } },
       ]);
-      if (text === '') throw ended;
-      partial = text;
-      throw new BrokenAnswer(ended.message);
+      throw text === '' ? ended : new BrokenAnswer(ended.message);
     }
     const { finishReason, usage } = ended;
     const costUsd = costOf(model, usage);
