@@ -214,7 +214,7 @@ function interruptedTurn(): DecidedEvent[] {
         provider: null,
         model: null,
         requestedModel: null,
-        route: null,
+        decision: null,
         tried: [],
         toolsUsed: [],
         usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },

@@ -38,7 +38,7 @@ const tokens = (data: EventData<'ModelAnswered' | 'TurnCompleted'>): string => {
   const cost = data.costUsd === null ? 'cost unknown' : `$${Number(data.costUsd.toFixed(6))}`;
   return `${promptTokens} tokens in, ${completionTokens} out, ${cost}`;
 };
-const outcome = ['provider', 'model', 'requestedModel', 'route', 'usage', 'costUsd', 'toolsUsed'] as const;
+const outcome = ['provider', 'model', 'requestedModel', 'decision', 'usage', 'costUsd', 'toolsUsed'] as const;
 const answeredBy = (data: EventData<'TurnCompleted'>): string =>
   data.provider === null || data.model === null
     ? 'nobody'
@@ -278,7 +278,7 @@ const row = {
 };
 
 export const activity = projection<ActivityDocument>('activity', {
-  version: 1,
+  version: 2,
   document: activityDocument,
   // Indexes are most of what a row costs to write, so there are few. Category and level share one for each of
   // everybody and one owner: a list by only one of the two is put together from those by both (chat-reads.ts). A

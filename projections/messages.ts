@@ -33,7 +33,7 @@ const answer = (
       provider: data.provider,
       model: data.model,
       requestedModel: data.requestedModel,
-      route: data.route,
+      decision: data.decision,
       tried: data.tried,
       toolsUsed: data.toolsUsed,
       usage: data.usage,
@@ -44,7 +44,7 @@ const answer = (
 };
 
 export const messages = projection<MessageDocument>('messages', {
-  version: 1,
+  version: 2,
   document: messageDocument,
   indexes: [
     ['conversationId', 'revision'],

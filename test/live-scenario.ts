@@ -132,7 +132,8 @@ export function turnScript(random: Random, id: string): TurnScript {
   const tried = [{ provider, model, outcome: 'answered' as const, reason: null }];
   const end = {
     ...{ turnId, messageId, content: finished, provider, model, requestedModel: null },
-    ...{ route: 'tools' as const, tried, toolsUsed: ['clock'], usage, costUsd: 0.001, durationMs: 20 },
+    decision: { route: 'tools' as const, class: 'chat' as const, confidence: 'estimate' as const },
+    ...{ tried, toolsUsed: ['clock'], usage, costUsd: 0.001, durationMs: 20 },
   };
   if (outcome === 'TurnFailed') say(outcome, { ...end, reason: 'nobody answered' });
   else say(outcome, end);
@@ -148,7 +149,7 @@ function sayQueued(
   say('MessageSent', { messageId: `user_${id}_q`, turnId, content: 'And?', model: null });
   say('TurnInterrupted', {
     ...{ turnId, messageId: `msg_${id}_q`, content: '', provider: null, model: null, requestedModel: null },
-    ...{ route: null, tried: [], toolsUsed: [], costUsd: 0, durationMs: 0 },
+    ...{ decision: null, tried: [], toolsUsed: [], costUsd: 0, durationMs: 0 },
     usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
   });
 }

@@ -53,7 +53,7 @@ export const outcome = (turnId: string, changes: Partial<EventData<'TurnComplete
   provider: 'openai',
   model: 'gpt-5',
   requestedModel: null,
-  route: 'pro' as const,
+  decision: { route: 'tools' as const, class: 'actionable' as const, confidence: 'verified' as const },
   tried: [{ provider: 'openai', model: 'gpt-5', outcome: 'answered' as const, reason: null }],
   toolsUsed: ['calculate'],
   usage: { promptTokens: 100, completionTokens: 20, cachedTokens: 10 },

@@ -56,7 +56,7 @@ const outcome = (name: string) => ({
   provider: null,
   model: null,
   requestedModel: null,
-  route: null,
+  decision: null,
   tried: [],
   toolsUsed: [],
   usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },

@@ -300,7 +300,7 @@ const cancelled = (turnId: string): Decided => ({
     provider: null,
     model: null,
     requestedModel: null,
-    route: null,
+    decision: null,
     tried: [],
     toolsUsed: [],
     usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },

@@ -180,13 +180,14 @@ describe("Luna's chat commands", () => {
             durationMs: 1_500,
           },
         ],
-        routeInfo: { route: 'pro', confidence: 'verified', class: 'actionable' },
+        routeInfo: { route: 'pro+tools', confidence: 'verified', class: 'actionable' },
       });
       const read = await app.call('ada', 'GET', `${SESSIONS}/${id}`);
       expect(read.body.messages.map((message: { role: string }) => message.role)).to.deep.equal([
         'user',
         'assistant',
       ]);
+      expect(read.body.messages[1].metrics.routeInfo).to.deep.equal(reply.body.metrics.routeInfo);
     });
 
     it('says that an answer was interrupted', async () => {

@@ -51,6 +51,9 @@ export const routerDecision = z.strictObject({
 });
 export type RouterDecision = z.infer<typeof routerDecision>;
 
+/** What an answer says of the decision that led to it. */
+export const answerDecision = routerDecision.pick({ route: true, class: true, confidence: true });
+
 /** What every ended turn says about how its answer came about. */
 const turnOutcome = {
   turnId: z.string(),
@@ -63,7 +66,8 @@ const turnOutcome = {
   model: z.string().nullable(),
   /** What the request or the conversation asked for; null when nothing. */
   requestedModel: z.string().nullable(),
-  route: modelRoute.nullable(),
+  /** Null when the turn ended before it was routed. */
+  decision: answerDecision.nullable(),
   tried: z.array(providerTry),
   toolsUsed: z.array(z.string()),
   usage: tokenUsage,

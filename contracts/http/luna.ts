@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { conversationTitle, messageContent, requestedModel } from '../commands/conversation.ts';
 import { actor, type Position, position, surface } from '../envelope.ts';
-import { conversationMode, providerTry } from '../events/conversation.ts';
+import { answerDecision, conversationMode, providerTry } from '../events/conversation.ts';
 import { factCategory } from '../events/memory.ts';
 import {
   type ActivityDocument,
@@ -86,8 +86,8 @@ export const lunaMetrics = z.strictObject({
   routeInfo: z
     .strictObject({
       route: z.enum(['nano', 'pro', 'pro+tools']),
-      confidence: z.enum(['estimate', 'verified']).optional(),
-      class: z.enum(['chat', 'transform', 'factual', 'actionable']).optional(),
+      confidence: answerDecision.shape.confidence,
+      class: answerDecision.shape.class,
     })
     .optional(),
 });
@@ -101,7 +101,7 @@ export type TurnSteps = Pick<TurnDocument, 'decision' | 'calls'>;
 
 /** `steps` are left out where only the message is at hand. */
 export function renderMetrics(outcome: Outcome, steps: TurnSteps | null = null): LunaMetrics {
-  const { usage, durationMs, route } = outcome;
+  const { usage, durationMs, decision } = outcome;
   return {
     promptTokens: usage.promptTokens,
     completionTokens: usage.completionTokens,
@@ -111,11 +111,8 @@ export function renderMetrics(outcome: Outcome, steps: TurnSteps | null = null):
     model: outcome.model ?? 'none',
     ...(outcome.costUsd !== null && { totalCost: outcome.costUsd }),
     ...(steps !== null && { llmBreakdown: renderCalls(steps.calls) }),
-    ...(route !== null && {
-      routeInfo: {
-        route: route === 'tools' ? 'pro+tools' : route,
-        ...(steps?.decision && { confidence: steps.decision.confidence, class: steps.decision.class }),
-      },
+    ...(decision !== null && {
+      routeInfo: { ...decision, route: decision.route === 'tools' ? 'pro+tools' : decision.route },
     }),
   };
 }

@@ -2,8 +2,8 @@
 import { z } from 'zod';
 import { actor, surface } from '../envelope.ts';
 import {
+  answerDecision,
   conversationMode,
-  modelRoute,
   providerTry,
   routerDecision,
   tokenUsage,
@@ -49,7 +49,7 @@ export const messageDocument = z.object({
       provider: z.string().nullable(),
       model: z.string().nullable(),
       requestedModel: z.string().nullable(),
-      route: modelRoute.nullable(),
+      decision: answerDecision.nullable(),
       tried: z.array(providerTry),
       toolsUsed: z.array(z.string()),
       usage: tokenUsage,

@@ -151,7 +151,11 @@ describe("Luna's reads", () => {
         tokensUsed: 120,
         tried: [{ provider: 'openai', model: 'gpt-5', outcome: 'answered', reason: null }],
       });
-      expect(messages[1].metrics.routeInfo).to.deep.equal({ route: 'pro' });
+      expect(messages[1].metrics.routeInfo).to.deep.equal({
+        route: 'pro+tools',
+        confidence: 'verified',
+        class: 'actionable',
+      });
     });
 
     it('shows a failed answer with its reason', async () => {

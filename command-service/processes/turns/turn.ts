@@ -432,6 +432,7 @@ export async function runTurn(
     // A broken answer is its provider's, though the call counts as failed.
     const broken = partial !== '' ? current.tried.at(-1) : undefined;
     const by = current.openCall ?? broken ?? current.answeredBy;
+    const { decision } = current;
     const data: EventData<'TurnCompleted'> = {
       turnId,
       messageId: answerIdFor(turnId),
@@ -439,7 +440,7 @@ export async function runTurn(
       provider: by?.provider ?? null,
       model: by?.model ?? null,
       requestedModel: current.messageModel ?? held.state.model,
-      route: current.decision?.route ?? null,
+      decision: decision && { route: decision.route, class: decision.class, confidence: decision.confidence },
       tried: [...(cutOff === null ? current.tried : tried(current, 'interrupted', null))],
       toolsUsed: [
         ...new Set(current.rounds.flatMap((round) => Object.values(round.outcomes).map((o) => o.tool))),
