@@ -28,7 +28,8 @@ const unset = optional(
   z.string().refine(() => false, 'is not supported in this version: leave it unset for the embedded adapter'),
 );
 
-const environment = z.object({
+/** Every variable that is read. */
+export const environment = z.object({
   HOST: withDefault(z.string(), '127.0.0.1'),
   PORT: withDefault(whole(0, 65_535), '3080'),
   DATA_DIR: withDefault(z.string(), './data'),
