@@ -36,9 +36,7 @@ export function applierOf(projection: Projection): Applier {
     types: [...handlers.keys()],
     takes: (event) => handlers.has(event.type),
     idOf(event) {
-      const id = handlerOf(event).id(event);
-      if (id === '') throw new Error('The id of a document is empty.');
-      return id;
+      return checkedId(handlerOf(event).id(event));
     },
     next(document, event) {
       const next = handlerOf(event).apply(document, event);
@@ -49,6 +47,16 @@ export function applierOf(projection: Projection): Applier {
       return plainJson(checked.data);
     },
   };
+}
+
+/** An event may lack what its type promises. No store could keep a document under what then comes out as its id. */
+function checkedId(id: unknown): string | null {
+  if (id === null) return null;
+  if (typeof id !== 'string') throw new TypeError(`The id of a document is ${typeof id}, not a string.`);
+  if (id === '') throw new Error('The id of a document is empty.');
+  // Databases keep text as UTF-8, which would make different ids of this kind the same.
+  if (!id.isWellFormed()) throw new Error('The id of a document is not well-formed Unicode.');
+  return id;
 }
 
 /** Documents being made from events, one event after the other. */

@@ -28,6 +28,10 @@ describe('a value as JSON holds it', () => {
   it('refuses what JSON cannot hold', () => {
     const cyclic: Record<string, unknown> = {};
     cyclic.self = cyclic;
+    const nested = (depth: number): unknown =>
+      Array.from({ length: depth }).reduce<unknown>((inner) => [inner], 1);
+    expect(plainJson(nested(1_000))).to.be.an('array');
+    expect(() => plainJson(nested(1_001))).to.throw(RangeError, 'nested');
     for (const value of [Number.NaN, 1n, () => 1, new Date(), new Map(), [undefined], undefined, cyclic]) {
       expect(() => plainJson({ inside: [value] })).to.throw();
     }

@@ -1,8 +1,14 @@
+/** Far below where writing JSON would run out of stack: what passes here can be stored. */
+const MAX_DEPTH = 1_000;
+
 /**
  * The value as it would come back from being stored as JSON: without keys whose value is undefined. What JSON
- * cannot hold throws. A document that is still in memory is then the same as one that was read again.
+ * cannot hold throws, and so does what is nested too deeply to be written. A document that is still in memory is
+ * then the same as one that was read again.
  */
-export function plainJson(value: unknown): unknown {
+export const plainJson = (value: unknown): unknown => plain(value, 0);
+
+function plain(value: unknown, depth: number): unknown {
   switch (typeof value) {
     case 'string':
     case 'boolean':
@@ -12,7 +18,10 @@ export function plainJson(value: unknown): unknown {
       return value;
     case 'object':
       if (value === null) return value;
-      return Array.isArray(value) ? plainList(value) : plainObject(value as Record<string, unknown>);
+      if (depth === MAX_DEPTH) throw new RangeError(`The value is nested more than ${MAX_DEPTH} levels deep.`);
+      return Array.isArray(value)
+        ? plainList(value, depth + 1)
+        : plainObject(value as Record<string, unknown>, depth + 1);
     default:
       throw new TypeError(`JSON cannot hold a value of type ${typeof value}.`);
   }
@@ -21,18 +30,18 @@ export function plainJson(value: unknown): unknown {
 // Both copy only when something changes, which is rare, and allocate nothing otherwise: every document of every
 // event comes through here.
 
-function plainList(list: readonly unknown[]): readonly unknown[] {
+function plainList(list: readonly unknown[], depth: number): readonly unknown[] {
   let copy: unknown[] | null = null;
   for (let at = 0; at < list.length; at++) {
-    const plain = plainJson(list[at]);
-    if (plain === list[at]) continue;
+    const stored = plain(list[at], depth);
+    if (stored === list[at]) continue;
     copy ??= [...list];
-    copy[at] = plain;
+    copy[at] = stored;
   }
   return copy ?? list;
 }
 
-function plainObject(object: Readonly<Record<string, unknown>>): object {
+function plainObject(object: Readonly<Record<string, unknown>>, depth: number): object {
   const prototype = Object.getPrototypeOf(object);
   if (prototype !== Object.prototype && prototype !== null) {
     throw new TypeError(`JSON cannot hold a ${prototype.constructor?.name ?? 'special object'}.`);
@@ -40,11 +49,11 @@ function plainObject(object: Readonly<Record<string, unknown>>): object {
   let copy: Record<string, unknown> | null = null;
   for (const key in object) {
     const value = object[key];
-    const plain = value === undefined ? undefined : plainJson(value);
-    if (plain === value && plain !== undefined) continue;
+    const stored = value === undefined ? undefined : plain(value, depth);
+    if (stored === value && stored !== undefined) continue;
     copy ??= { ...object };
-    if (plain === undefined) delete copy[key];
-    else copy[key] = plain;
+    if (stored === undefined) delete copy[key];
+    else copy[key] = stored;
   }
   return copy ?? object;
 }

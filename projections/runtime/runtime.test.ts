@@ -299,6 +299,23 @@ describe('the projection runtime', function () {
       expect(await balance('c')).to.equal(3);
     });
 
+    it('is one whose document has no id that a store could keep; it holds nobody up, nor the next start', async () => {
+      const events = [undefined, 7, '', 'a\ud800', {}].map((account) => paid(account as string, 1));
+      await start([accounts(), journal]);
+      await record(...events, paid('a', 1));
+      const failures = async () =>
+        (await runtime.failures('accounts')).map(({ eventId, documentId }) => [eventId, documentId]);
+      const expected = events.map(({ id }) => [id, '']);
+      expect(await failures()).to.deep.equal(expected);
+      expect(troubles.filter(({ trouble }) => trouble.event === null)).to.deep.equal([]);
+      expect(await balance('a')).to.equal(1);
+      await runtime.stop();
+      await start([accounts(), journal]);
+      await record(paid('a', 2));
+      expect(await balance('a')).to.equal(3);
+      expect(await failures()).to.deep.equal(expected);
+    });
+
     it('is not applied behind events that came after it: that takes a rebuild', async () => {
       const lost = paid('a', 3);
       await start([accounts({ nameless: (event) => event.id === lost.id && !healed })]);
