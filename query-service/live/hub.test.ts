@@ -195,6 +195,26 @@ describe('the hub of the live feeds', () => {
     expect(hub.stats()).to.deep.include({ clients: 0, topics: 0 });
   });
 
+  it('pauses before it follows the log again when that just ends, and closes at once all the same', async () => {
+    let subscribed = 0;
+    const ending: EventStore = {
+      ...store,
+      async *subscribe() {
+        subscribed++;
+        await new Promise((resolve) => setImmediate(resolve)); // a hub that does not pause fails here, and does not hang
+      },
+    };
+    const other = await createHub({ store: ending, bus, logger, heartbeatMs: 60_000, stalledMs: 60_000 });
+    await until(() => errors.length > 0, 'the hub to say that it lost the log');
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(subscribed).to.equal(1);
+    const closing = performance.now();
+    await other.close();
+    expect(performance.now() - closing).to.be.below(400);
+    expect(subscribed).to.equal(1);
+    expect(errors.splice(0).join()).to.include('The subscription of the log ended.');
+  });
+
   it('goes on when a feed fails: only its readers are cut off', async () => {
     const broken = new SlowSink(true);
     const sound = new SlowSink(true);

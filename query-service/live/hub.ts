@@ -87,7 +87,9 @@ const CHUNK = 64 * 1024;
 /** So much may wait for a connection before it is sent back to reading from the log. */
 const SOFT_LIMIT = 256 * 1024;
 const HARD_LIMIT = 1024 * 1024;
-const RESUBSCRIBE_AFTER_MS = 500;
+/** Before the log is followed again, when it was lost: at first, and after many tries. */
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 10_000;
 const COMMENT = [Buffer.from(': hb\n\n')];
 
 export async function createHub(options: HubOptions): Promise<Hub> {
@@ -104,14 +106,19 @@ export async function createHub(options: HubOptions): Promise<Hub> {
 
   // ── what happens ────────────────────────────────────────────────────────
   async function follow(): Promise<void> {
+    let pauseMs = FIRST_PAUSE_MS;
     while (!stopping.signal.aborted) {
       try {
-        for await (const page of store.subscribe({ after: position, signal: stopping.signal }))
+        for await (const page of store.subscribe({ after: position, signal: stopping.signal })) {
           dispatch(page);
+          pauseMs = FIRST_PAUSE_MS;
+        }
+        if (!stopping.signal.aborted) throw new Error('The subscription of the log ended.');
       } catch (error) {
         if (stopping.signal.aborted) return;
         logger.error({ err: error, position }, 'The live feeds lost the log; they follow it again.');
-        await pause(RESUBSCRIBE_AFTER_MS, stopping.signal);
+        await pause(pauseMs, stopping.signal);
+        pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
       }
     }
   }
