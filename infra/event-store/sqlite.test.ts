@@ -1,7 +1,7 @@
 /** The embedded event store: the port's promises, and those that only a file on a disk has to keep. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -276,6 +276,41 @@ describe('the SQLite event store', () => {
       const events = await readAll(await open());
       expectGapless(events);
       expect(events.length).to.be.at.least(1 + acknowledged);
+    });
+  });
+
+  describe('when its file is damaged', () => {
+    const names = /log\.db is damaged \(.*(malformed|not a database).*restore log\.db from a backup/;
+    const file = () => join(directory, 'log.db');
+
+    it('names the file and says what to do when it is opened', async () => {
+      writeFileSync(file(), 'x'.repeat(10_000));
+      const error = await rejection(open());
+      expect(error).to.be.instanceOf(StoreUnavailable);
+      expect(error.message).to.match(names).and.contain(file());
+    });
+
+    it('names the file and says what to do when it is read or written', async () => {
+      const store = await open();
+      for (let n = 0; n < 20; n++) {
+        await store.append(`s-${n}`, newEvents(20, { data: 'x'.repeat(2_000) }), { expectedRevision: 'any' });
+      }
+      await store.close();
+      const bytes = readFileSync(file());
+      const page = bytes.readUInt16BE(16);
+      // What it takes to open the file stays whole: the first pages, with the roots, and the end of the log.
+      writeFileSync(file(), bytes.fill(0xff, 7 * page, bytes.length - 20 * page));
+      const damaged = await open();
+      const ids = Array.from({ length: 100 }, () => newEvents(1));
+      const written = await Promise.allSettled(
+        ids.map((events) => damaged.append('s-new', events, { expectedRevision: 'any' })),
+      );
+      const reasons = written.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
+      expect(reasons).not.to.be.empty;
+      for (const error of [...reasons, await rejection(collect(damaged.readAll()))]) {
+        expect(error).to.be.instanceOf(StoreUnavailable);
+        expect(error.message).to.match(names).and.contain(file());
+      }
     });
   });
 

@@ -3,10 +3,10 @@
  * is kept to a few milliseconds: by its number of events, its bytes, and the stretch of the log it looks at.
  */
 import { performance } from 'node:perf_hooks';
-import type Database from 'better-sqlite3';
+import Database from 'better-sqlite3';
 import type { EventEnvelope } from '../../../contracts/envelope.ts';
-import type { EventFilter } from '../port.ts';
-import { COLUMNS, envelopeOf, openForReading, type Row } from './schema.ts';
+import { type EventFilter, StoreUnavailable } from '../port.ts';
+import { COLUMNS, envelopeOf, openForReading, type Row, reasonOf } from './schema.ts';
 
 export const PAGE_EVENTS = 500;
 const PAGE_CHARACTERS = 1024 * 1024;
@@ -52,8 +52,23 @@ export interface Reader {
   close(): void;
 }
 
+/** @throws StoreUnavailable, as its methods do, when the file cannot be read */
 export function openReader(directory: string): Reader {
-  const database = openForReading(directory);
+  return attempt(directory, () => readerOf(openForReading(directory), directory));
+}
+
+function attempt<Result>(directory: string, work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Database.SqliteError)) throw error;
+    throw new StoreUnavailable(`the event store could not read: ${reasonOf(error, directory)}`, {
+      cause: error,
+    });
+  }
+}
+
+function readerOf(database: Database.Database, directory: string): Reader {
   const statements = new Map<string, Database.Statement>();
   const prepare = (sql: string): Database.Statement => {
     let statement = statements.get(sql);
@@ -155,22 +170,27 @@ export function openReader(directory: string): Reader {
   }
 
   return {
-    walk,
+    walk(filter, direction) {
+      const { next } = walk(filter, direction);
+      return { next: (after, upTo, limit) => attempt(directory, () => next(after, upTo, limit)) };
+    },
     stream(stream, from, to, direction, upTo, limit) {
       const sql = `SELECT ${COLUMNS} FROM events
         WHERE stream = ? AND revision >= ? AND revision <= ? AND position <= ?
         ORDER BY revision ${direction === 'forwards' ? 'ASC' : 'DESC'} LIMIT ?`;
       const most = Math.min(limit, PAGE_EVENTS);
-      return take(prepare(sql), [stream, from, to, upTo, most], most);
+      return attempt(directory, () => take(prepare(sql), [stream, from, to, upTo, most], most));
     },
     *counting(filter, after, upTo) {
       let window = FIRST_WINDOW;
       const plan = indexFor(filter) === undefined ? 'scan' : 'index';
       for (let low = after; low < upTo; ) {
         const high = Math.min(upTo, low + window);
-        const { from, values } = condition(filter, low, high, plan);
         const began = performance.now();
-        const [counted] = prepare(`SELECT count(*) ${from}`).get(...values) as [number];
+        const [counted] = attempt(directory, () => {
+          const { from, values } = condition(filter, low, high, plan);
+          return prepare(`SELECT count(*) ${from}`).get(...values) as [number];
+        });
         const tookMs = performance.now() - began;
         if (tookMs > LONG_MS) window = Math.max(FIRST_WINDOW, Math.ceil(window / 2));
         else if (tookMs < SHORT_MS) window *= 4;
@@ -179,7 +199,9 @@ export function openReader(directory: string): Reader {
       }
     },
     positionAt: (timeMs, head) =>
-      bisect(0, head, (position) => Date.parse(timeOf.get(position) as string) <= timeMs),
+      attempt(directory, () =>
+        bisect(0, head, (position) => Date.parse(timeOf.get(position) as string) <= timeMs),
+      ),
     close() {
       database.close();
     },

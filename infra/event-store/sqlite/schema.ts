@@ -77,6 +77,20 @@ export function envelopeOf(row: Row): EventEnvelope {
 
 export const logFile = (directory: string): string => join(directory, 'log.db');
 
+/**
+ * Why the file could not be used, for operators: SQLite's messages of a damaged file name neither it nor what to do.
+ * @param error of SQLite, also when it came from another thread
+ */
+export function reasonOf(error: unknown, directory: string): string {
+  if (!(error instanceof Error)) return String(error);
+  const code = 'code' in error ? String(error.code) : '';
+  if (!/^SQLITE_(CORRUPT|NOTADB)/.test(code)) return error.message;
+  return (
+    `${logFile(directory)} is damaged (${error.message}): restore log.db from a backup, ` +
+    'together with its -wal file if the backup has one, else without any -wal and -shm'
+  );
+}
+
 /** The one connection that writes. Creates the file and its table; FULL: a commit is on disk when it returns. */
 export function openForWriting(directory: string): Database.Database {
   const database = new Database(logFile(directory), { timeout: 1_000 });

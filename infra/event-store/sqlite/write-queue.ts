@@ -11,7 +11,7 @@ import {
   StoreUnavailable,
   WrongExpectedRevision,
 } from '../port.ts';
-import type { Meta } from './schema.ts';
+import { type Meta, reasonOf } from './schema.ts';
 import type {
   AppendRequest,
   EventValues,
@@ -96,7 +96,11 @@ export async function startWriteQueue(
   }
 
   worker.on('error', (error) =>
-    fail(new StoreUnavailable(`the event store's writer failed: ${error.message}`, { cause: error })),
+    fail(
+      new StoreUnavailable(`the event store's writer failed: ${reasonOf(error, options.directory)}`, {
+        cause: error,
+      }),
+    ),
   );
   worker.on('exit', (code) => {
     if (phase === 'open') fail(new StoreUnavailable(`the event store's writer ended (exit code ${code})`));

@@ -5,7 +5,7 @@
 import { performance } from 'node:perf_hooks';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { ExpectedRevision } from '../port.ts';
-import { INSERT, openForWriting } from './schema.ts';
+import { INSERT, openForWriting, reasonOf } from './schema.ts';
 import type {
   AppendRequest,
   EventValues,
@@ -136,7 +136,7 @@ function commitGroup(first: WriterRequest): void {
   } catch (error) {
     if (database.inTransaction) database.exec('ROLLBACK');
     resume();
-    answer({ kind: 'failed', appends, reason: error instanceof Error ? error.message : String(error) });
+    answer({ kind: 'failed', appends, reason: reasonOf(error, directory) });
   }
 }
 
