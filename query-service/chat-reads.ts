@@ -55,13 +55,28 @@ export function presentReads(readModels: ReadModels): ChatReads {
           : among(categories, category).flatMap((one) =>
               among(levels, level).map((other) => ({ ...whose, category: one, level: other })),
             );
-      const lists = await Promise.all(kinds.map((where) => newest({ where, ...range, limit })));
+      const bounded = kinds.length === 1 ? range : await upToNow(whose, range);
+      if (bounded === null) return [];
+      const lists = await Promise.all(kinds.map((where) => newest({ where, ...bounded, limit })));
       return lists
         .flatMap(({ entries }) => entries)
         .sort((a, b) => comparePositions(b.position, a.position))
         .slice(0, limit);
     },
   };
+
+  /**
+   * The range, ended at the newest row that there is. Lists that are read one by one may be of different moments:
+   * without a common end one could lack a row that is older than a row of another, and who asks for what comes
+   * `after` that one would never see it.
+   */
+  async function upToNow(
+    where: NonNullable<Query['where']>,
+    { range }: Pick<Query, 'range'>,
+  ): Promise<Pick<Query, 'range'> | null> {
+    const [last] = (await newest({ where, ...(range !== undefined && { range }), limit: 1 })).entries;
+    return last === undefined ? null : { range: { ...range, field: 'position', upTo: last.position } };
+  }
 
   async function newest(query: Pick<Query, 'where' | 'range' | 'limit' | 'cursor'>) {
     const { documents, next } = await readModels.find<ActivityDocument>('activity', {
