@@ -51,6 +51,10 @@ export const environment = z.object({
           roles.every((role) => role === 'all' || (serviceRoles as readonly string[]).includes(role)),
         `must be all, or any of ${serviceRoles.join(', ')} with commas between them`,
       )
+      .refine(
+        (roles) => roles.includes('all') || roles.includes('projections'),
+        'must include projections: with the embedded adapters the other roles read what that one makes',
+      )
       .transform((roles) => new Set(roles.includes('all') ? serviceRoles : (roles as ServiceRole[]))),
     'all',
   ),

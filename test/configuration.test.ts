@@ -36,6 +36,13 @@ describe('the configuration', () => {
     });
   }
 
+  it('takes no roles without the one whose read models they need', () => {
+    for (const ROLES of ['command,query', 'command', 'query,processes']) {
+      expect(() => readConfig({ ROLES })).to.throw(`ROLES=${ROLES}: must include projections`);
+    }
+    expect([...readConfig({ ROLES: 'query,projections' }).roles]).to.deep.equal(['query', 'projections']);
+  });
+
   it('repeats no secret in its error', () => {
     expect(() => readConfig({ ADMIN_PASSWORD: 'secret1' }))
       .to.throw()
