@@ -155,9 +155,10 @@ async function start(
   });
   onClose(() => runtime.stop());
   metrics.observeProjections(async () =>
-    (await runtime.status()).map(({ name, lag, failed, waiting }) => ({
+    (await runtime.status()).map(({ name, lag, seen, expected, failed, waiting }) => ({
       projection: name,
       lag,
+      missing: expected - seen,
       setAside: failed + waiting,
     })),
   );
@@ -269,7 +270,7 @@ async function start(
 
   await caughtUp(await store.head());
   let announced: { email: string; password: string } | null = null;
-  const administrator = roles.has('command')
+  const { email, created } = roles.has('command')
     ? await ensureAdministrator({
         bus,
         store,
@@ -285,8 +286,14 @@ async function start(
           );
         },
       })
-    : { email: config.adminEmail };
+    : { email: config.adminEmail, created: false };
   await caughtUp(await store.head());
+  // Not waited for: on a long log counting takes a while.
+  let closing = false;
+  onClose(() => {
+    closing = true;
+  });
+  void warnOfMissingEvents();
 
   if (roles.has('processes')) {
     const turns = await startTurnProcess({
@@ -317,7 +324,9 @@ async function start(
   }
 
   logger.info({ url, roles: [...roles], dataDir, version }, 'Ready');
-  say(welcome(url, administrator.email, announced));
+  if (!created && config.adminPassword !== undefined) say('ADMIN_PASSWORD is used on the first start only.');
+  const known = (await readModels.get('users', tokens.userIdOf(email))) !== null;
+  say(welcome(url, known ? email : null, announced));
 
   /** Waits for the read models, however long they take, and says how far they are. */
   async function caughtUp(position: Position): Promise<void> {
@@ -326,6 +335,18 @@ async function start(
       const behind = (await runtime.status()).filter((projection) => projection.lag > 0);
       const list = behind.map(({ name, lag }) => `${name} (${lag} events to go)`).join(', ');
       say(`Catching up: ${list || 'almost there'}`);
+    }
+  }
+
+  async function warnOfMissingEvents(): Promise<void> {
+    try {
+      const incomplete = (await runtime.status())
+        .filter(({ complete }) => !complete)
+        .map(({ name, seen, expected }) => ({ name, seen, expected }));
+      if (incomplete.length === 0) return;
+      logger.warn({ incomplete }, 'Projections have not seen every event of theirs: rebuild them');
+    } catch (err) {
+      if (!closing) logger.warn({ err }, 'The projections could not be compared with the log');
     }
   }
 }
@@ -391,9 +412,15 @@ async function closeServer(server: Server): Promise<void> {
   await closed;
 }
 
-/** What a first-time user copies and pastes. */
-function welcome(url: string, email: string, made: { email: string; password: string } | null): string {
-  const password = made?.password ?? (process.env.ADMIN_PASSWORD ? '$ADMIN_PASSWORD' : 'YOUR-PASSWORD');
+/** What a first-time user copies and pastes. `known`: the administrator's e-mail, when there is such a user. */
+function welcome(
+  url: string,
+  known: string | null,
+  made: { email: string; password: string } | null,
+): string {
+  const email = known ?? 'YOUR-EMAIL';
+  const given = known !== null && process.env.ADMIN_PASSWORD ? '$ADMIN_PASSWORD' : 'YOUR-PASSWORD';
+  const password = made?.password ?? given;
   const json = `-H 'Content-Type: application/json'`;
   const token = `-H "Authorization: Bearer $TOKEN"`;
   return `

@@ -4,8 +4,9 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { expect } from 'chai';
-import { ADMIN, launchProgram, startProgram } from './program.ts';
+import { ADMIN, condition, launchProgram, login, startProgram } from './program.ts';
 
 describe('starting the program', () => {
   let dataDir: string;
@@ -64,6 +65,44 @@ describe('starting the program', () => {
   it('says that damaged read models can be made again', async () => {
     await writeFile(join(dataDir, 'read-models.db'), 'x'.repeat(10_000));
     expect(await refusal({})).to.match(/read-models\.db.*delete it/);
+  });
+
+  it('names a damaged log, and says to restore it', async () => {
+    await using first = await startProgram({ dataDir });
+    await first.stop();
+    await writeFile(join(dataDir, 'log.db'), 'x'.repeat(10_000));
+    expect(await refusal({}))
+      .to.contain(join(dataDir, 'log.db'))
+      .and.match(/restore log\.db from a backup/);
+  });
+
+  it('shows only logins that can work, and says that ADMIN_PASSWORD is for the first start', async () => {
+    const notice = 'ADMIN_PASSWORD is used on the first start only';
+    await using first = await startProgram({ dataDir });
+    expect(first.stdout).to.contain(ADMIN.email).and.contain('$ADMIN_PASSWORD').and.not.contain(notice);
+    await first.stop();
+    await using second = await startProgram({ dataDir, env: { ADMIN_EMAIL: 'other@example.com' } });
+    expect(second.stdout).to.contain(notice).and.contain('YOUR-EMAIL').and.contain('YOUR-PASSWORD');
+    expect(second.stdout).to.not.contain('other@example.com');
+    await second.stop();
+    await using third = await startProgram({ dataDir, env: { ADMIN_PASSWORD: '' } });
+    expect(third.stdout).to.contain(ADMIN.email).and.contain('YOUR-PASSWORD').and.not.contain(notice);
+  });
+
+  it('warns of a projection that skipped events, in its log and in its numbers', async () => {
+    await using first = await startProgram({ dataDir });
+    await first.stop();
+    const database = new Database(join(dataDir, 'read-models.db'));
+    database.exec("UPDATE copies SET seen = seen - 1 WHERE projection = 'users'");
+    database.close();
+    await using second = await startProgram({ dataDir });
+    const warning = () => second.stderr.split('\n').find((line) => line.includes('rebuild'));
+    expect(JSON.parse(await condition(warning, { withinMs: 5_000 })))
+      .to.have.property('incomplete')
+      .that.deep.equals([{ name: 'users', seen: 0, expected: 1 }]);
+    const { body } = await (await login(second.url)).get('/metrics');
+    expect(body).to.contain('odeon_projection_missing_events{projection="users"} 1');
+    expect(body).to.contain('odeon_projection_missing_events{projection="sessions"} 0');
   });
 
   it('keeps what it makes to its owner', async () => {

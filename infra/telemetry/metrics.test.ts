@@ -50,14 +50,15 @@ describe('The metrics', () => {
   it('ask for the projections whenever they are read, and forget those that are gone', async () => {
     const metrics = createMetrics();
     let health = [
-      { projection: 'turns', lag: 4, setAside: 1 },
-      { projection: 'old', lag: 1, setAside: 0 },
+      { projection: 'turns', lag: 4, missing: 2, setAside: 1 },
+      { projection: 'old', lag: 1, missing: 0, setAside: 0 },
     ];
     metrics.observeProjections(async () => health);
     const first = (await metrics.render()).text;
     expect(first).to.include('odeon_projection_lag_events{projection="turns"} 4');
+    expect(first).to.include('odeon_projection_missing_events{projection="turns"} 2');
     expect(first).to.include('odeon_projection_set_aside_events{projection="turns"} 1');
-    health = [{ projection: 'turns', lag: 0, setAside: 0 }];
+    health = [{ projection: 'turns', lag: 0, missing: 0, setAside: 0 }];
     const second = (await metrics.render()).text;
     expect(second).to.include('odeon_projection_lag_events{projection="turns"} 0');
     expect(second).to.not.include('projection="old"');

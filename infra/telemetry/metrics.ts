@@ -115,6 +115,12 @@ export function createMetrics(): Metrics {
     labelNames: ['projection'] as const,
     registers,
   });
+  const missing = new Gauge({
+    name: 'odeon_projection_missing_events',
+    help: 'Events of its types, up to where it stands, that a projection has not seen: other than 0, rebuild it.',
+    labelNames: ['projection'] as const,
+    registers,
+  });
   const setAside = new Gauge({
     name: 'odeon_projection_set_aside_events',
     help: 'Events that a projection could not apply.',
@@ -175,9 +181,11 @@ export function createMetrics(): Metrics {
       // Here and not in `collect`: prom-client collects all at once and would read one gauge before the other.
       const projections = await readProjections();
       lag.reset();
+      missing.reset();
       setAside.reset();
       for (const health of projections) {
         lag.set({ projection: health.projection }, health.lag);
+        missing.set({ projection: health.projection }, health.missing);
         setAside.set({ projection: health.projection }, health.setAside);
       }
       return { contentType: registry.contentType, text: await registry.metrics() };

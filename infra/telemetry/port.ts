@@ -18,6 +18,8 @@ export interface ProjectionHealth {
   readonly projection: string;
   /** How many events of its types it is behind. */
   readonly lag: number;
+  /** Events of its types that it should have seen by now and has not: other than 0, something was skipped. */
+  readonly missing: number;
   /** Events that it could not apply. */
   readonly setAside: number;
 }
