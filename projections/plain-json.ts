@@ -18,7 +18,8 @@ function plain(value: unknown, depth: number): unknown {
       return value;
     case 'object':
       if (value === null) return value;
-      if (depth === MAX_DEPTH) throw new RangeError(`The value is nested more than ${MAX_DEPTH} levels deep.`);
+      if (depth === MAX_DEPTH)
+        throw new RangeError(`The value is nested more than ${MAX_DEPTH} levels deep.`);
       return Array.isArray(value)
         ? plainList(value, depth + 1)
         : plainObject(value as Record<string, unknown>, depth + 1);
