@@ -423,7 +423,13 @@ describe('the projection runtime', function () {
       await start([accounts(), journal]);
       const before = await record(...manyPayments());
       await runtime.stop();
-      await start([accounts({ version: 2 }), journal], { batchSize: 20 });
+      // Else the switch could come before the first look at what is there until then.
+      const looked = Promise.withResolvers<void>();
+      const patient: ReadModelStore = {
+        ...readModels,
+        activate: (copy) => looked.promise.then(() => readModels.activate(copy)),
+      };
+      await start([accounts({ version: 2 }), journal], { batchSize: 20, readModels: patient });
       const position = await append(paid('a1', 1));
       expect(runtime.position(), 'what readers see').to.equal(before);
       expect(await runtime.waitFor(position, 0)).to.equal(false);
@@ -434,6 +440,7 @@ describe('the projection runtime', function () {
         const versions = new Set(documents.map(({ body }) => body.version));
         expect(documents).to.have.length(10);
         seen.push([...versions].join(' and '));
+        looked.resolve();
         if (versions.has(2)) expect(await runtime.waitFor(position, 0)).to.equal(true);
         return versions.has(2);
       });
