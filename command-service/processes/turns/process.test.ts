@@ -479,7 +479,8 @@ describe('the turn process', () => {
     for (const worker of ['w1', 'w2', 'w3']) {
       const dying = scripted('one', (_prompt, _call, signal) => hang('', signal));
       await start(modelsOf(dying), { worker, isAlive: (other) => other === worker });
-      await until(id, ['TurnStarted'], Number(worker[1]));
+      // Until it hangs in its call: before that, it would take the turn back.
+      await until(id, ['ModelCalled'], Number(worker[1]));
     }
     await start(modelsOf(scripted('two', () => say('never'))), { worker: 'w4' });
     const [outcome] = dataOf(await until(id, ends), 'TurnFailed');
