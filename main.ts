@@ -150,7 +150,7 @@ async function start(
   const runtime = await startProjections({
     store,
     readModels,
-    projections: roles.has('projections') ? projections : [],
+    projections,
     onError: (err, trouble) => logger.error({ err, ...trouble }, 'A projection is in trouble'),
   });
   onClose(() => runtime.stop());
@@ -330,7 +330,6 @@ async function start(
 
   /** Waits for the read models, however long they take, and says how far they are. */
   async function caughtUp(position: Position): Promise<void> {
-    if (!roles.has('projections')) return;
     while (!(await runtime.waitFor(position, 2_000))) {
       const behind = (await runtime.status()).filter((projection) => projection.lag > 0);
       const list = behind.map(({ name, lag }) => `${name} (${lag} events to go)`).join(', ');

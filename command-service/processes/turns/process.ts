@@ -174,6 +174,7 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
           after = page.position;
           failures = 0;
         }
+        if (!stopping.signal.aborted) throw new Error('The subscription of the log ended.');
       } catch (error) {
         onError(error, {});
         await pause(backOff(failures++));
