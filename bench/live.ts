@@ -191,11 +191,11 @@ export async function benchSse(): Promise<BenchResult> {
   };
 }
 
-/** ms from the call of append until all 100 clients have the frame, on the SQLite event store. */
+/** ms from the call of append until all clients have the frame, on the SQLite event store. */
 export async function benchCommitToClient(): Promise<BenchResult[]> {
   const live = await startLiveServer();
-  const clients = await startClients(live.port, '/api/log/live', 100);
-  await until(() => live.live.stats().clients === 100 && live.live.stats().replaying === 0);
+  const clients = await startClients(live.port, '/api/log/live', CLIENTS);
+  await until(() => live.live.stats().clients === CLIENTS && live.live.stats().replaying === 0);
   const times: number[] = [];
   for (let i = 0; i < 300; i++) {
     const received = clients.received(1);
@@ -208,7 +208,7 @@ export async function benchCommitToClient(): Promise<BenchResult[]> {
   await live.close();
   times.sort((a, b) => a - b);
   const at = (name: string, share: number): BenchResult => ({
-    name: `append until 100 SSE clients have it, ${name}`,
+    name: `append until ${CLIENTS} SSE clients have it, ${name}`,
     ...{ floor: null, ours: Math.round(times[Math.floor(times.length * share)]! * 100) / 100, unit: 'ms' },
     ...{ ratio: null, target: null },
   });
