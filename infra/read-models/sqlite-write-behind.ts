@@ -40,17 +40,24 @@ export function createWriteBehind(
   let storing: Group | null = null;
   let problem: unknown = null;
   const closing = new AbortController();
-  let loop: Promise<void> | null = null;
+  let running = false;
+  let loop: Promise<void> = Promise.resolve();
 
   async function storeAll(): Promise<void> {
-    while (gathering.runs.length > 0) {
-      storing = gathering;
-      gathering = newGroup();
-      await store(storing);
-      for (const [key, document] of storing.changes) onStored(key, document);
-      const { outcome } = storing;
-      storing = null;
-      outcome.resolve();
+    running = true;
+    try {
+      while (gathering.runs.length > 0) {
+        storing = gathering;
+        gathering = newGroup();
+        await store(storing);
+        for (const [key, document] of storing.changes) onStored(key, document);
+        const { outcome } = storing;
+        storing = null;
+        outcome.resolve();
+      }
+    } finally {
+      // In one go with the look at what was gathered: a batch that comes now begins the next round.
+      running = false;
     }
   }
 
@@ -80,9 +87,8 @@ export function createWriteBehind(
       while (gathering.runs.length > MAX_WAITING) await gathering.outcome.promise;
       gathering.runs.push(...runs);
       for (const [key, document] of changes) gathering.changes.set(key, document);
-      loop ??= storeAll().finally(() => {
-        loop = null;
-      });
+      if (running) return;
+      loop = storeAll();
       loop.catch(() => {}); // `close` asks for it
     },
     pending(key) {
