@@ -11,23 +11,13 @@ import { type NewEvent, START } from '../contracts/envelope.ts';
 import type { EventStore } from '../infra/event-store/port.ts';
 import { COLUMNS, INSERT, openForReading, openForWriting } from '../infra/event-store/sqlite/schema.ts';
 import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
-
-export interface BenchResult {
-  readonly name: string;
-  /** The median rates of the floor and of ours. */
-  readonly floor: number;
-  readonly ours: number;
-  readonly unit: string;
-  readonly ratio: number;
-  /** The ratio that is asked for. */
-  readonly target: number;
-}
+import { type ComparedResult, median } from './result.ts';
 
 const ROUNDS = 7;
 const STREAMS = 64;
 
 /** Many callers at once against raw transactions of 100 events. */
-export const benchAppends64 = (): Promise<BenchResult> =>
+export const benchAppends64 = (): Promise<ComparedResult> =>
   benchAppends({
     name: 'durable appends, 64 callers / raw SQLite at 100 events a transaction',
     target: 0.8,
@@ -37,7 +27,7 @@ export const benchAppends64 = (): Promise<BenchResult> =>
   });
 
 /** One caller that waits for each append against raw transactions of one event. */
-export const benchAppendsOne = (): Promise<BenchResult> =>
+export const benchAppendsOne = (): Promise<ComparedResult> =>
   benchAppends({
     name: 'durable appends, one caller / raw SQLite at one event a transaction',
     target: 0.7,
@@ -54,7 +44,7 @@ interface AppendBench {
   readonly eventsPerRound: number;
 }
 
-async function benchAppends(bench: AppendBench): Promise<BenchResult> {
+async function benchAppends(bench: AppendBench): Promise<ComparedResult> {
   const { name, target, callers, eventsPerTransaction, eventsPerRound } = bench;
   await using rawFolder = await temporaryFolder();
   await using ourFolder = await temporaryFolder();
@@ -71,7 +61,7 @@ async function benchAppends(bench: AppendBench): Promise<BenchResult> {
 }
 
 /** The log read from its beginning to its end, every envelope made, against the same rows read and parsed raw. */
-export async function benchReadLog(events = 50_000): Promise<BenchResult> {
+export async function benchReadLog(events = 50_000): Promise<ComparedResult> {
   await using folder = await temporaryFolder();
   const database = openForWriting(folder.path);
   const writeRaw = rawWriter(database);
@@ -191,8 +181,6 @@ async function inTurns(
   const [floor, ours] = [median(rates.floor), median(rates.ours)];
   return { floor, ours, ratio: ours / floor };
 }
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
 
 async function temporaryFolder(): Promise<AsyncDisposable & { path: string }> {
   const path = await mkdtemp(join(tmpdir(), 'odeon-bench-'));

@@ -16,7 +16,7 @@ import { catalogue, type DecidedEvent } from '../contracts/events/catalogue.ts';
 import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
 import { withCatalogue } from '../infra/event-store/with-catalogue.ts';
 import { login, type Program, startProgram } from '../test/program.ts';
-import type { BenchResult } from './result.ts';
+import { type BenchResult, median, percentile } from './result.ts';
 
 const ROUNDS = 5;
 const ROUND_SECONDS = 3;
@@ -271,8 +271,5 @@ async function pooled<Result>(width: number, times: number, work: () => Promise<
   return results;
 }
 
-const percentile = (values: readonly number[], share: number): number =>
-  values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) * share)]!;
-const median = (values: readonly number[]): number => percentile(values, 0.5);
 const randomHex = (digits: number): string => randomUUID().replaceAll('-', '').slice(0, digits);
 const conversationId = (): string => randomHex(12);

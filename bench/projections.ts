@@ -15,7 +15,7 @@ import { openSqliteReadModels } from '../infra/read-models/sqlite.ts';
 import { conversations } from '../projections/conversations.ts';
 import { messages } from '../projections/messages.ts';
 import { startProjections } from '../projections/runtime/runtime.ts';
-import type { BenchResult } from './event-store.ts';
+import { type ComparedResult, median } from './result.ts';
 
 const CONVERSATIONS = 1_000;
 const BATCH = 200;
@@ -24,7 +24,7 @@ const LONGEST_MS = 10 * 60_000;
 /** One round of a million events is long enough to be steady; shorter ones are repeated. */
 const roundsFor = (events: number): number => (events < 500_000 ? 3 : 1);
 
-export async function benchCatchUp(events = 1_000_000): Promise<BenchResult> {
+export async function benchCatchUp(events = 1_000_000): Promise<ComparedResult> {
   const directory = await mkdtemp(join(tmpdir(), 'odeon-bench-'));
   try {
     fillLog(directory, events);
@@ -231,8 +231,6 @@ function digest(file: string, tables: readonly string[]): string {
   db.close();
   return hash.digest('hex');
 }
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
 
 if (import.meta.main) {
   const events = process.argv[2] === undefined ? undefined : Number(process.argv[2]);

@@ -12,3 +12,14 @@ export interface BenchResult {
 }
 
 export type Bench = () => Promise<BenchResult | readonly BenchResult[]>;
+
+/** A figure that is held against a floor, and asked to come near it. */
+export interface ComparedResult extends BenchResult {
+  readonly floor: number;
+  readonly ratio: number;
+  readonly target: number;
+}
+
+export const percentile = (values: readonly number[], share: number): number =>
+  values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) * share)]!;
+export const median = (values: readonly number[]): number => percentile(values, 0.5);

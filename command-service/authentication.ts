@@ -1,11 +1,11 @@
 /** Logging in and out and staying logged in, for every surface alike. */
-import { createHash } from 'node:crypto';
 import { Refusal, refuse } from '../contracts/errors.ts';
 import type { SessionDocument } from '../contracts/read-models/documents.ts';
 import type { LoginLimiter, Passwords, Tokens } from '../infra/auth/port.ts';
 import type { RequestContext } from '../infra/http/port.ts';
 import type { ReadModels } from '../infra/read-models/port.ts';
 import type { CommandBus, CommandMeta } from './command.ts';
+import { derivedId } from './derived-id.ts';
 import { recordLoginFailure } from './domain/login.ts';
 import { endSession, refreshSession, session, startSession } from './domain/session.ts';
 import { type RegisteredUser, user } from './domain/user.ts';
@@ -51,7 +51,7 @@ export interface Authentication {
 
 /** 32 hexadecimal digits. */
 const sessionIdFor = (commandId: string, userId: string): string =>
-  createHash('sha256').update(['session', commandId, userId].join('\n')).digest('hex').slice(0, 32);
+  derivedId(32, 'session', commandId, userId);
 
 const invalidToken = (): never => refuse('UNAUTHORIZED', 'Invalid or expired token');
 

@@ -2,7 +2,6 @@
  * A conversation: messages in order, and one turn at a time that answers them. The worker that holds the
  * running turn is the only one whose steps are recorded.
  */
-import { hash } from 'node:crypto';
 import { z } from 'zod';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import * as commands from '../../contracts/commands/conversation.ts';
@@ -11,21 +10,19 @@ import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { DecidedEvent, EventType, OdeonEvent } from '../../contracts/events/catalogue.ts';
 import { type ConversationMode, conversationEvents } from '../../contracts/events/conversation.ts';
 import type { Aggregate, Command } from '../command.ts';
+import { derivedId } from '../derived-id.ts';
 
 export type ConversationEventType = keyof typeof conversationEvents;
 export type ConversationEvent = OdeonEvent<ConversationEventType>;
 type Decided = DecidedEvent<ConversationEventType>;
 
 // ── ids, derived from the command that makes them ─────────────────────────
-const digits = (count: number, ...parts: (string | number)[]): string =>
-  hash('sha256', parts.join('\n')).slice(0, count);
-
 /** 12 hexadecimal digits; `salt` counts up when such a conversation exists already. */
 export const conversationIdFor = (commandId: string, salt = 0): string =>
-  digits(12, 'conversation', commandId, salt);
-export const messageIdFor = (commandId: string): string => `msg_${digits(24, 'message', commandId)}`;
-export const turnIdFor = (commandId: string): string => `turn_${digits(24, 'turn', commandId)}`;
-export const answerIdFor = (turnId: string): string => `msg_${digits(24, 'answer', turnId)}`;
+  derivedId(12, 'conversation', commandId, salt);
+export const messageIdFor = (commandId: string): string => `msg_${derivedId(24, 'message', commandId)}`;
+export const turnIdFor = (commandId: string): string => `turn_${derivedId(24, 'turn', commandId)}`;
+export const answerIdFor = (turnId: string): string => `msg_${derivedId(24, 'answer', turnId)}`;
 
 // ── state: only what deciding needs ───────────────────────────────────────
 export interface WaitingTurn {

@@ -1,15 +1,15 @@
 /** A fact about a user: one small stream each, so that remembering it again is a decision, not a search. */
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { refuse } from '../../contracts/errors.ts';
 import { factCategory, type memoryEvents } from '../../contracts/events/memory.ts';
 import type { Aggregate, Command } from '../command.ts';
+import { derivedId } from '../derived-id.ts';
 
 type FactEventType = keyof typeof memoryEvents;
 
 /** The same category and key of the same owner is the same fact. */
 export const factIdFor = (owner: string, category: string, key: string): string =>
-  `fact_${createHash('sha256').update([owner, category, key.trim().toLowerCase()].join('\n')).digest('hex').slice(0, 24)}`;
+  `fact_${derivedId(24, owner, category, key.trim().toLowerCase())}`;
 
 // ── state ─────────────────────────────────────────────────────────────────
 export interface FactState {

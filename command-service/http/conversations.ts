@@ -9,7 +9,7 @@ import { newConversation } from '../../contracts/read-models/conversation.ts';
 import type { ConversationDocument } from '../../contracts/read-models/documents.ts';
 import { callerOf, type RequestContext } from '../../infra/http/port.ts';
 import { metaOf } from '../chat.ts';
-import type { Command, CommandBus, CommandResult } from '../command.ts';
+import type { Command, CommandBus, CommandMeta, CommandResult } from '../command.ts';
 import {
   type ConversationEventType,
   type ConversationState,
@@ -25,6 +25,9 @@ export const issuerOf = (context: RequestContext): Issuer => ({
   retried: context.retried,
 });
 
+/** The meta of a request's own commands. */
+export const requestMeta = (context: RequestContext): CommandMeta => metaOf(issuerOf(context));
+
 /** @throws Refusal NOT_FOUND for what no conversation can be called */
 export function existingId(id: string): string {
   if (!conversationId.safeParse(id).success) refuse('NOT_FOUND', 'Conversation not found.');
@@ -38,7 +41,7 @@ export async function carryOut<Input>(
   input: NoInfer<Input>,
   context: RequestContext,
 ): Promise<CommandResult<ConversationState>> {
-  const result = await bus.dispatch(command, input, metaOf(issuerOf(context)));
+  const result = await bus.dispatch(command, input, requestMeta(context));
   if (result.position !== null) context.reached(result.position);
   return result;
 }

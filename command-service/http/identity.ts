@@ -1,5 +1,4 @@
 /** The routes that log in and out, and that change users, API keys and signing keys. */
-import { createHash } from 'node:crypto';
 import { resolvePermissions } from '../../contracts/commands/identity.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import {
@@ -22,10 +21,12 @@ import type {
 import { callerOf, type Endpoint, endpoint, type RequestContext } from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import { createAuthentication, type LoggedIn } from '../authentication.ts';
-import type { CommandBus, CommandMeta } from '../command.ts';
+import type { CommandBus } from '../command.ts';
+import { derivedId } from '../derived-id.ts';
 import { createApiKey, revokeApiKey } from '../domain/api-key.ts';
 import { rotateSigningKey } from '../domain/signing-keys.ts';
 import { changeUser, type RegisteredUser, registerUser } from '../domain/user.ts';
+import { requestMeta } from './conversations.ts';
 
 export interface IdentityCommandDependencies {
   readonly bus: CommandBus;
@@ -50,19 +51,9 @@ const zergTokens = ({ user, accessToken, refreshToken, expiresIn }: LoggedIn) =>
   },
 });
 
-const metaOf = (context: RequestContext): CommandMeta => ({
-  commandId: context.commandId,
-  correlationId: context.correlationId,
-  causationId: null,
-  surface: context.surface,
-  actor: callerOf(context).actor,
-  caller: callerOf(context),
-  retried: context.retried,
-});
-
 /** 16 hexadecimal digits. */
 const apiKeyIdFor = (commandId: string, userId: string): string =>
-  createHash('sha256').update(['api key', commandId, userId].join('\n')).digest('hex').slice(0, 16);
+  derivedId(16, 'api key', commandId, userId);
 
 export function identityCommandEndpoints(dependencies: IdentityCommandDependencies): Endpoint[] {
   const { bus, authenticator, passwords, tokens, signingKeys, cookies, now = Date.now } = dependencies;
@@ -171,7 +162,7 @@ export function identityCommandEndpoints(dependencies: IdentityCommandDependenci
       const { state, position } = await bus.dispatch(
         registerUser,
         { userId, email, displayName, role, passwordHash },
-        metaOf(context),
+        requestMeta(context),
       );
       if (position !== null) context.reached(position);
       if (state.status === 'none') throw new Error(`User ${userId} was not registered.`);
@@ -187,7 +178,7 @@ export function identityCommandEndpoints(dependencies: IdentityCommandDependenci
           ...(disabled === undefined ? {} : { disabled }),
           ...(password === undefined ? {} : { passwordHash: await passwords.hash(password) }),
         },
-        metaOf(context),
+        requestMeta(context),
       );
       if (position !== null) context.reached(position);
       if (disabled === true) await authentication.endSessionsOf(params.id, 'user disabled', context);
@@ -213,7 +204,7 @@ export function identityCommandEndpoints(dependencies: IdentityCommandDependenci
       const { state, position } = await bus.dispatch(
         createApiKey,
         { keyId, owner: caller.userId, ...made, at: new Date(now()).toISOString() },
-        metaOf(context),
+        requestMeta(context),
       );
       if (position !== null) context.reached(position);
       if (state.status === 'none') throw new Error(`API key ${keyId} was not made.`);
@@ -223,7 +214,7 @@ export function identityCommandEndpoints(dependencies: IdentityCommandDependenci
       return { status: 201, body: { ...toShownApiKey(document), key } };
     }),
     endpoint(administration.revokeApiKey, async ({ params, context }) => {
-      const { position } = await bus.dispatch(revokeApiKey, { keyId: params.id }, metaOf(context));
+      const { position } = await bus.dispatch(revokeApiKey, { keyId: params.id }, requestMeta(context));
       if (position !== null) context.reached(position);
       return { status: 200, body: { success: true } };
     }),
@@ -231,7 +222,7 @@ export function identityCommandEndpoints(dependencies: IdentityCommandDependenci
     // ── signing keys ──────────────────────────────────────────────────────
     endpoint(administration.rotateSigningKey, async ({ context }) => {
       const rotated = await signingKeys.rotate(context.commandId);
-      const { position } = await bus.dispatch(rotateSigningKey, rotated, metaOf(context));
+      const { position } = await bus.dispatch(rotateSigningKey, rotated, requestMeta(context));
       if (position !== null) context.reached(position);
       return { status: 200, body: rotated };
     }),

@@ -3,10 +3,9 @@ import { refuse } from '../../contracts/errors.ts';
 import * as operators from '../../contracts/http/operators.ts';
 import type { ProjectionRuntime } from '../../contracts/projections.ts';
 import { type Endpoint, endpoint, type RequestContext } from '../../infra/http/port.ts';
-import { metaOf } from '../chat.ts';
 import type { CommandBus } from '../command.ts';
 import { requestRebuild, requestRetry } from '../domain/projection.ts';
-import { issuerOf } from './conversations.ts';
+import { requestMeta } from './conversations.ts';
 
 export interface OperatorCommandDependencies {
   readonly bus: CommandBus;
@@ -17,7 +16,7 @@ export function operatorCommandEndpoints({ bus, projections }: OperatorCommandDe
   const record = async (command: typeof requestRebuild, name: string, context: RequestContext) => {
     const known = await projections.status();
     if (!known.some((one) => one.name === name)) refuse('NOT_FOUND', 'Projection not found.');
-    const { position } = await bus.dispatch(command, { projection: name }, metaOf(issuerOf(context)));
+    const { position } = await bus.dispatch(command, { projection: name }, requestMeta(context));
     if (position !== null) context.reached(position);
   };
   return [

@@ -107,10 +107,10 @@ export async function runTurn(
   /** What such a call cost. */
   let cutOff: (TokenUsage & { costUsd: number | null }) | null = null;
 
-  const meta = (key: string, causationId: string): CommandMeta => ({
+  const meta = (key: string): CommandMeta => ({
     commandId: `${turnId}/${key}`,
     correlationId: request.correlationId,
-    causationId,
+    causationId: request.id,
     surface: request.surface as Surface,
     actor,
     caller: null,
@@ -125,14 +125,12 @@ export async function runTurn(
       bus.dispatch(
         recordSteps,
         { conversationId, turnId, worker, attempt, steps: all },
-        meta(`${attempt}/${key}`, request.id),
+        meta(`${attempt}/${key}`),
       ),
     );
     for (const event of events) transcript = fold(transcript, event as ConversationEvent);
     return events;
   }
-
-  const stopReason = (): StopReason => stop.reason as StopReason;
 
   try {
     for (;;) {
@@ -148,7 +146,7 @@ export async function runTurn(
         return;
       } catch (error) {
         if (stop.aborted && !(error instanceof TurnLost)) {
-          if (stopReason() === 'interrupt') await end('TurnInterrupted', null);
+          if ((stop.reason as StopReason) === 'interrupt') await end('TurnInterrupted', null);
           else
             await record(`released/${transcript.revision}`, [
               { type: 'TurnReleased', data: { turnId, worker } },
@@ -177,7 +175,7 @@ export async function runTurn(
       bus.dispatch(
         claimTurn,
         { conversationId, turnId, worker, takeOverFrom: worker },
-        meta(`${attempt}/again`, request.id),
+        meta(`${attempt}/again`),
       ),
     );
     attempt++;
@@ -407,7 +405,7 @@ export async function runTurn(
       turnId,
       toolCallId,
       // A try before a crash may have carried the tool's command out already.
-      meta: { ...meta(`tool/${toolCallId}`, request.id), retried: true },
+      meta: { ...meta(`tool/${toolCallId}`), retried: true },
       signal: stop,
       now,
       bus,
