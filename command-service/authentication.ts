@@ -5,7 +5,7 @@ import type { LoginLimiter, Passwords, Tokens } from '../infra/auth/port.ts';
 import type { RequestContext } from '../infra/http/port.ts';
 import type { ReadModels } from '../infra/read-models/port.ts';
 import type { CommandBus, CommandMeta } from './command.ts';
-import { derivedId } from './derived-id.ts';
+import { derivedId } from './domain/derived-id.ts';
 import { recordLoginFailure } from './domain/login.ts';
 import { endSession, refreshSession, session, startSession } from './domain/session.ts';
 import { type RegisteredUser, user } from './domain/user.ts';

@@ -10,7 +10,7 @@ import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { DecidedEvent, EventType, OdeonEvent } from '../../contracts/events/catalogue.ts';
 import { type ConversationMode, conversationEvents } from '../../contracts/events/conversation.ts';
 import type { Aggregate, Command } from '../command.ts';
-import { derivedId } from '../derived-id.ts';
+import { derivedId } from './derived-id.ts';
 
 export type ConversationEventType = keyof typeof conversationEvents;
 export type ConversationEvent = OdeonEvent<ConversationEventType>;

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { refuse } from '../../contracts/errors.ts';
 import { factCategory, type memoryEvents } from '../../contracts/events/memory.ts';
 import type { Aggregate, Command } from '../command.ts';
-import { derivedId } from '../derived-id.ts';
+import { derivedId } from './derived-id.ts';
 
 type FactEventType = keyof typeof memoryEvents;
 

@@ -22,8 +22,8 @@ import { callerOf, type Endpoint, endpoint, type RequestContext } from '../../in
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import { createAuthentication, type LoggedIn } from '../authentication.ts';
 import type { CommandBus } from '../command.ts';
-import { derivedId } from '../derived-id.ts';
 import { createApiKey, revokeApiKey } from '../domain/api-key.ts';
+import { derivedId } from '../domain/derived-id.ts';
 import { rotateSigningKey } from '../domain/signing-keys.ts';
 import { changeUser, type RegisteredUser, registerUser } from '../domain/user.ts';
 import { requestMeta } from './conversations.ts';
