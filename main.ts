@@ -376,7 +376,7 @@ async function openReadModels(file: string): ReturnType<typeof openSqliteReadMod
 
 /** Read models that are further than the log would skip what comes next, and show what is not in it. */
 async function refuseOtherLog(readModels: ReadModelStore, store: EventStore, dataDir: string): Promise<void> {
-  const head = await store.head();
+  const head = await store.end();
   const ahead = (await readModels.copies()).find(({ checkpoint }) => isAfter(checkpoint.position, head));
   if (ahead === undefined) return;
   throw new Error(

@@ -5,28 +5,43 @@ import { z } from 'zod';
 
 /**
  * Where an event stands in the log: an opaque token, never to be computed with. Tokens are ordered by
- * `comparePositions` and strictly grow along the log; the embedded store happens to count 1, 2, 3, … .
+ * `comparePositions` and strictly grow along the log, with gaps or without. It is one whole number or two: the
+ * embedded store counts 1, 2, 3, …; EventStoreDB gives byte offsets, and sometimes pairs of them.
  */
 export type Position = string;
 export const position = z
   .string()
   .regex(
-    /^(0|[1-9]\d{0,19})$/,
-    'a position is a whole number of at most 20 digits, as X-Event-Position gave it',
+    /^(0|[1-9]\d{0,19})(-(0|[1-9]\d{0,19}))?$/,
+    'a position is a token as X-Event-Position gave it: a whole number of at most 20 digits, or two with - between',
   );
 
 /** Before the first event. */
 export const START: Position = '0';
 
-/** Negative when `a` comes before `b`. Shorter tokens come first, then alphabetical order decides. */
+/** Negative when `a` comes before `b`. The first numbers decide, then the second; none comes before any. */
 export function comparePositions(a: Position, b: Position): number {
-  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+  const dashA = a.indexOf('-');
+  const dashB = b.indexOf('-');
+  if (dashA < 0 && dashB < 0) return compareNumbers(a, b);
+  return (
+    compareNumbers(dashA < 0 ? a : a.slice(0, dashA), dashB < 0 ? b : b.slice(0, dashB)) ||
+    compareNumbers(dashA < 0 ? '' : a.slice(dashA + 1), dashB < 0 ? '' : b.slice(dashB + 1))
+  );
 }
+/** Of whole numbers without leading zeros: the longer one is the greater one. */
+const compareNumbers = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
 export const isAfter = (a: Position, b: Position): boolean => comparePositions(a, b) > 0;
 export const laterOf = (a: Position, b: Position): Position => (isAfter(a, b) ? a : b);
 
 /** Maps a position to a string whose alphabetical order is the log's order, for indexes of databases. */
-export const positionSortKey = (value: Position): string => value.padStart(20, '0');
+export const positionSortKey = (value: Position): string =>
+  value
+    .split('-')
+    .map((number) => number.padStart(20, '0'))
+    .join('-');
+/** The inverse of `positionSortKey`. */
+export const positionOfSortKey = (key: string): Position => key.replace(/(^|-)0+(?=\d)/g, '$1');
 
 /** Who did it. `id` is a user id, an API key id, an agent's name, or the name of the part of the system. */
 export const actor = z.object({ kind: z.enum(['user', 'apiKey', 'agent', 'system']), id: z.string() });

@@ -58,6 +58,9 @@ const folderRules: readonly FolderRule[] = [
 /** Packages that stay behind one port, so that they can be replaced there: the files that may import them. */
 const packageHomes: Readonly<Record<string, string>> = {
   'better-sqlite3': 'infra/{event-store,read-models}/**',
+  '@eventstore/db-client': 'infra/event-store/event-store-db.ts',
+  kafkajs: 'infra/bus/kafka/client.ts',
+  mongodb: 'infra/read-models/mongodb/**',
   '@ai-sdk/*': 'infra/models/**',
   ai: 'infra/models/**',
   '@node-rs/argon2': 'infra/auth/**',

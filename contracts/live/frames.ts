@@ -27,7 +27,7 @@ export const frameId = z
   .string()
   .max(80)
   .regex(
-    /^(?:0|[1-9]\d{0,19})(?:\.\d{1,9}\.[0-9a-f]{8}(?:\.\d{1,9})?)?$/,
+    /^(?:0|[1-9]\d{0,19})(?:-(?:0|[1-9]\d{0,19}))?(?:\.\d{1,9}\.[0-9a-f]{8}(?:\.\d{1,9})?)?$/,
     'lastEventId is the id of a frame of this feed, or a position',
   );
 

@@ -1,6 +1,6 @@
 /**
- * Signals: what is shown at once and not kept, because an event will say it for good. Published by the
- * processes, kept by the query service while their turn runs.
+ * Signals: what is told at once and not kept, because an event will say it for good (the words of an answer), or
+ * because it is only true for now (who is alive, how far projections are).
  */
 import { z } from 'zod';
 import { position } from '../envelope.ts';
@@ -27,5 +27,47 @@ export const interruptSignal = z.object({
 });
 export type InterruptSignal = z.infer<typeof interruptSignal>;
 
-export const signal = z.discriminatedUnion('kind', [textSignal, interruptSignal]);
+/** A worker is alive: sent every other second or so by each that runs turns. */
+export const workerSignal = z.object({
+  kind: z.literal('worker'),
+  worker: z.string(),
+  /** False in its last one. */
+  alive: z.boolean(),
+});
+export type WorkerSignal = z.infer<typeof workerSignal>;
+
+/** How far the read models of a partition are: what is up to there is stored. */
+export const progressSignal = z.object({
+  kind: z.literal('progress'),
+  partition: z.int().nonnegative(),
+  position,
+});
+export type ProgressSignal = z.infer<typeof progressSignal>;
+
+/** Asks every process that runs projections: to look for a rebuild that was begun, or to retry what was set aside. */
+export const projectionRequestSignal = z.object({
+  kind: z.literal('projection request'),
+  requestId: z.string(),
+  projection: z.string(),
+  action: z.enum(['rebuild', 'retry']),
+});
+
+/** What came of a retry in one partition: how many events were applied, and how many are set aside now. */
+export const projectionRetriedSignal = z.object({
+  kind: z.literal('projection retried'),
+  requestId: z.string(),
+  partition: z.int().nonnegative(),
+  applied: z.int().nonnegative(),
+  failed: z.int().nonnegative(),
+  waiting: z.int().nonnegative(),
+});
+
+export const signal = z.discriminatedUnion('kind', [
+  textSignal,
+  interruptSignal,
+  workerSignal,
+  progressSignal,
+  projectionRequestSignal,
+  projectionRetriedSignal,
+]);
 export type Signal = z.infer<typeof signal>;

@@ -104,6 +104,12 @@ export interface EventStore {
   /** The position of the last event, `START` when there is none. */
   head(): Promise<Position>;
 
+  /**
+   * No position that was ever given out lies beyond this one: not before `head`, and after it where the store
+   * keeps records of its own in the log, which pages may count as looked at.
+   */
+  end(): Promise<Position>;
+
   /** How many events lie in (after, upTo] and pass the filter. */
   count(options?: { after?: Position; upTo?: Position; filter?: EventFilter }): Promise<number>;
 
@@ -134,7 +140,10 @@ export class EventIdConflict extends Error {
   }
 }
 
-/** The store cannot answer now: disk full, connection lost. Nothing was appended as far as is known. */
+/**
+ * An engine (event store, bus, read models) cannot answer now: disk full, connection lost. Nothing was changed as
+ * far as is known. `message` names the engine and its address, and says why.
+ */
 export class StoreUnavailable extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);

@@ -162,6 +162,9 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
     async head() {
       return String(currentHead());
     },
+    async end() {
+      return String(currentHead());
+    },
     async count(options = {}) {
       checkRange(options);
       const head = currentHead();
@@ -195,8 +198,9 @@ function checkRange(range: { readonly after?: Position; readonly upTo?: Position
   if (range.upTo !== undefined) checkPosition(range.upTo);
 }
 
-/** Positions are whole numbers here, and none that the file can hold lies beyond the safe ones. */
-const numberOf = (position: Position): number => Math.min(Number(position), Number.MAX_SAFE_INTEGER);
+/** Positions are single numbers here (of a pair, as another store gives it, the first), and all are safe ones. */
+const numberOf = (position: Position): number =>
+  Math.min(Number.parseInt(position, 10), Number.MAX_SAFE_INTEGER);
 
 const isSelective = (filter: EventFilter | undefined): filter is EventFilter =>
   filter !== undefined && Object.values(filter).some((value) => value !== undefined);

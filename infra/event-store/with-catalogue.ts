@@ -87,6 +87,7 @@ export function withCatalogue(store: EventStore, definitions: Definitions = cata
     readAll: (options) => currentPages(store.readAll(options)),
     subscribe: (options) => currentPages(store.subscribe(options)),
     head: () => store.head(),
+    end: () => store.end(),
     count: (options) => store.count(options),
     positionAt: (time) => store.positionAt(time),
     close: () => store.close(),

@@ -71,6 +71,7 @@ export interface CopyInfo {
   /** As declared: a copy with other indexes than its projection's is as outdated as one of another version. */
   readonly indexes: CollectionSpec['indexes'];
   readonly live: boolean;
+  /** Of the partition that this store is for. */
   readonly checkpoint: Checkpoint;
 }
 
@@ -92,20 +93,53 @@ export interface ReadModels {
   count(collection: string, where?: Query['where']): Promise<number>;
 }
 
-/** What the projection runtime needs besides. */
+/**
+ * What the projection runtime needs besides: the store as it is for one partition of the log. Where there is only
+ * one partition, that is all of it. Several processes may write different partitions of one copy.
+ */
 export interface ReadModelStore extends ReadModels {
   copies(): Promise<readonly CopyInfo[]>;
-  /** Makes an empty copy with a checkpoint at `START`; it is live at once when the projection has none yet. */
+  /**
+   * Makes an empty copy with checkpoints at `START`; it is live at once when the projection has none yet. One for
+   * the same spec that is still being filled is gone on with instead: another process may have made it just now.
+   */
   createCopy(spec: CollectionSpec): Promise<CopyId>;
-  /** Makes the copy the live one and drops the others of its projection; readers see one or the other. */
-  activate(copy: CopyId): Promise<void>;
+  /**
+   * Says that this partition of the copy has come as far as readers see. Once every partition has, the copy is made
+   * the live one and the others of its projection are dropped; readers see one or the other. True when the copy is
+   * live now; else to be called again later, while this partition is kept up to date.
+   */
+  activate(copy: CopyId): Promise<boolean>;
   dropCopy(copy: CopyId): Promise<void>;
   getFrom(copy: CopyId, ids: readonly string[]): Promise<ReadonlyMap<string, Stored<unknown>>>;
-  /** Writes all batches with their checkpoints, or (embedded) none. Writing the same again changes nothing. */
+  /**
+   * Writes all batches with their checkpoints, or (embedded) none. Writing the same again changes nothing, and
+   * where batches are not atomic, a document is never replaced by one of an earlier position. Throws when a copy
+   * is gone.
+   */
   write(batches: readonly WriteBatch[]): Promise<void>;
   setAside(copy: CopyId, query?: { documentId?: string; limit?: number }): Promise<readonly SetAsideEvent[]>;
-  /** Every document of a copy, ordered by id, for comparing copies. */
+  /** Every document of a copy, of all partitions, ordered by id, for comparing copies. */
   dump(copy: CopyId): AsyncIterable<Stored<unknown>>;
+  close(): Promise<void>;
+}
+
+/** A copy with the checkpoints of its partitions, in their order. */
+export interface PartitionedCopy extends Omit<CopyInfo, 'checkpoint'> {
+  readonly checkpoints: readonly Checkpoint[];
+  /** How many events of each partition are set aside: those that failed, and those that wait behind them. */
+  readonly setAside: readonly { readonly failed: number; readonly waiting: number }[];
+}
+
+/** Read models that several processes share: each writes the documents of the partitions that it was given. */
+export interface SharedReadModels extends ReadModels {
+  readonly snapshots: SnapshotStore;
+  /** How many partitions the log has. A copy that was made for another number is as outdated as an old version. */
+  readonly partitions: number;
+  partition(number: number): ReadModelStore;
+  copies(): Promise<readonly PartitionedCopy[]>;
+  /** What is set aside of all partitions, in the order of the log. */
+  setAside(copy: CopyId, query: { limit: number }): Promise<readonly SetAsideEvent[]>;
   close(): Promise<void>;
 }
 

@@ -4,7 +4,7 @@
  * numbered (`f0`, `f1`, …), so that no field's name ever becomes part of a statement.
  */
 import type { Database, Statement } from 'better-sqlite3';
-import { type Position, positionSortKey } from '../../contracts/envelope.ts';
+import { positionOfSortKey, positionSortKey } from '../../contracts/envelope.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import type { CollectionSpec, Page, Query, Scalar, Stored } from './port.ts';
 
@@ -166,11 +166,8 @@ function columnsOf(indexes: Indexes) {
 }
 
 function toStored(row: Row): Stored<unknown> {
-  return { id: row.id, position: fromSortKey(row.position), body: JSON.parse(row.body) };
+  return { id: row.id, position: positionOfSortKey(row.position), body: JSON.parse(row.body) };
 }
-
-/** The inverse of `positionSortKey`. */
-const fromSortKey = (key: string): Position => key.replace(/^0+(?=.)/, '');
 
 function valueAt(body: unknown, path: readonly string[]): ColumnValue {
   let value = body;

@@ -238,10 +238,22 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
       return attempt(() => listCopies.all().map(toCopyInfo));
     },
     createCopy: async (spec) => {
+      const indexes = JSON.stringify(spec.indexes);
+      const begun = await attempt(() =>
+        listCopies
+          .all()
+          .find(
+            (row) =>
+              row.projection === spec.projection &&
+              row.version === spec.version &&
+              row.indexes === indexes &&
+              !row.live,
+          ),
+      );
+      if (begun !== undefined) return String(begun.number);
       const number = await attempt(() => Math.max(made, lastNumber.get() ?? 0) + 1);
       made = number;
       const live = liveCopies.has(spec.projection) ? 0 : 1;
-      const indexes = JSON.stringify(spec.indexes);
       await queue.write([
         [INSERT_COPY, number, spec.projection, spec.version, indexes, live],
         ...createTable(tableOf(number), spec.indexes),
@@ -249,10 +261,11 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
       await attempt(() => remember(listCopies.all().find((row) => row.number === number)!));
       return String(number);
     },
-    activate: (id) => {
+    activate: async (id) => {
       const done = activate(copyOf(id));
       switching = done.catch(() => {}); // its caller learns of it
-      return done;
+      await done;
+      return true;
     },
     dropCopy: async (id) => {
       const copy = copyOf(id);

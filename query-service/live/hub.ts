@@ -148,7 +148,7 @@ export async function createHub(options: HubOptions): Promise<Hub> {
   }
 
   const endSignals = bus.subscribe((signal) => {
-    if (signal.kind === 'interrupt' || !texts.take(signal, position)) return;
+    if ((signal.kind !== 'text' && signal.kind !== 'reasoning') || !texts.take(signal, position)) return;
     for (const topic of index.get(`stream ${streamOf(signal)}`) ?? []) {
       guarded(topic, () => {
         for (const group of topic.groups) collect(topic, group, null);

@@ -107,7 +107,7 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   const logFeed = logFeeds();
 
   const isBeyond = async (position: Position): Promise<boolean> =>
-    isAfter(position, hub.position()) && isAfter(position, await store.head());
+    isAfter(position, hub.position()) && isAfter(position, await store.end());
 
   /** `begin`: for who resumes nothing, or nothing that this log knows. */
   async function resume(id: string | undefined, begin: Cursor): Promise<Start> {

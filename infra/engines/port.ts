@@ -1,0 +1,7 @@
+/** What Odeon runs on: the event store, the bus and the read models, each embedded or a server at an address. */
+
+/**
+ * Told by an adapter whenever what it knows of its server changes: why it cannot be used, naming the address, or
+ * null when it can (again). Must not throw.
+ */
+export type AvailabilityListener = (problem: string | null) => void;
