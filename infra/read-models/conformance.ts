@@ -359,7 +359,9 @@ export function describeReadModels(
         const second = await store.createCopy({ ...spec, version: 2 });
         await write(second, [note('1', '1', { rank: 2 }), note('2', '2', { rank: 2 })]);
         expect(await idsOf({ where: { rank: [1, 2] }, limit: 9 })).to.deep.equal(['1']);
-        expect(await store.createCopy({ ...spec, version: 2 }), 'the one that is being filled').to.equal(second);
+        expect(await store.createCopy({ ...spec, version: 2 }), 'the one that is being filled').to.equal(
+          second,
+        );
         expect(await store.activate(second)).to.equal(true);
         expect(await idsOf({ where: { rank: [1, 2] }, limit: 9 })).to.deep.equal(['1', '2']);
         expect((await store.get<Note>('notes', '1'))?.body.rank).to.equal(2);
