@@ -36,11 +36,13 @@ export const workerSignal = z.object({
 });
 export type WorkerSignal = z.infer<typeof workerSignal>;
 
-/** How far the read models of a partition are: what is up to there is stored. */
+/** How far the read models of a partition are: what is up to there is stored. Sent also when nothing has changed. */
 export const progressSignal = z.object({
   kind: z.literal('progress'),
   partition: z.int().nonnegative(),
   position,
+  /** Why a projection does not get on in this partition at the moment, by its name. */
+  problems: z.record(z.string(), z.string()),
 });
 export type ProgressSignal = z.infer<typeof progressSignal>;
 

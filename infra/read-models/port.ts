@@ -100,6 +100,11 @@ export interface ReadModels {
 export interface ReadModelStore extends ReadModels {
   copies(): Promise<readonly CopyInfo[]>;
   /**
+   * The live copy of the projection, whatever its spec; made, empty and with checkpoints at `START`, when there is
+   * none. Of several callers at once, in whatever processes, one makes it and all get it.
+   */
+  ensureLiveCopy(spec: CollectionSpec): Promise<CopyId>;
+  /**
    * Makes an empty copy with checkpoints at `START`; it is live at once when the projection has none yet. One for
    * the same spec that is still being filled is gone on with instead: another process may have made it just now.
    */

@@ -12,6 +12,7 @@ import { positionSortKey } from '../../contracts/envelope.ts';
 import type { SetAsideEvent } from '../../contracts/projections.ts';
 import { StoreUnavailable } from '../event-store/port.ts';
 import type {
+  CollectionSpec,
   CopyId,
   CopyInfo,
   Page,
@@ -224,6 +225,31 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
   let switching: Promise<void> = Promise.resolve();
   for (const row of listCopies.all()) remember(row);
 
+  async function createCopy(spec: CollectionSpec): Promise<CopyId> {
+    const indexes = JSON.stringify(spec.indexes);
+    const begun = await attempt(() =>
+      listCopies
+        .all()
+        .find(
+          (row) =>
+            row.projection === spec.projection &&
+            row.version === spec.version &&
+            row.indexes === indexes &&
+            !row.live,
+        ),
+    );
+    if (begun !== undefined) return String(begun.number);
+    const number = await attempt(() => Math.max(made, lastNumber.get() ?? 0) + 1);
+    made = number;
+    const live = liveCopies.has(spec.projection) ? 0 : 1;
+    await queue.write([
+      [INSERT_COPY, number, spec.projection, spec.version, indexes, live],
+      ...createTable(tableOf(number), spec.indexes),
+    ]);
+    await attempt(() => remember(listCopies.all().find((row) => row.number === number)!));
+    return String(number);
+  }
+
   return {
     get: <Body>(collection: string, id: string) =>
       attempt(() => documentOf(liveCopyOf(collection), id) as Stored<Body> | null),
@@ -237,30 +263,12 @@ function readModels(db: Database, queue: WriteQueue, attempt: Attempt): ReadMode
       for (let waited: Promise<void> | null = null; waited !== switching; await waited) waited = switching;
       return attempt(() => listCopies.all().map(toCopyInfo));
     },
-    createCopy: async (spec) => {
-      const indexes = JSON.stringify(spec.indexes);
-      const begun = await attempt(() =>
-        listCopies
-          .all()
-          .find(
-            (row) =>
-              row.projection === spec.projection &&
-              row.version === spec.version &&
-              row.indexes === indexes &&
-              !row.live,
-          ),
-      );
-      if (begun !== undefined) return String(begun.number);
-      const number = await attempt(() => Math.max(made, lastNumber.get() ?? 0) + 1);
-      made = number;
-      const live = liveCopies.has(spec.projection) ? 0 : 1;
-      await queue.write([
-        [INSERT_COPY, number, spec.projection, spec.version, indexes, live],
-        ...createTable(tableOf(number), spec.indexes),
-      ]);
-      await attempt(() => remember(listCopies.all().find((row) => row.number === number)!));
-      return String(number);
+    // One process has the file, and makes one copy at a time.
+    ensureLiveCopy: async (spec) => {
+      const live = liveCopies.get(spec.projection);
+      return live === undefined ? createCopy(spec) : String(live.number);
     },
+    createCopy,
     activate: async (id) => {
       const done = activate(copyOf(id));
       switching = done.catch(() => {}); // its caller learns of it

@@ -23,17 +23,52 @@ export const fedCopy = ({ current, rebuild }: Running): Feed => (current ?? rebu
 export const readerPosition = ({ current, outdated }: Running): Position =>
   (current ?? outdated)!.checkpoint.position;
 
-/** Finds the copies of a projection, makes what is missing, and drops what nobody needs any more. */
+/** The copy that is being filled to take the place of the live one. */
+export const unfinishedCopy = (copies: readonly CopyInfo[], projection: Projection): CopyInfo | undefined =>
+  copies.find((copy) => copy.projection === projection.name && !copy.live && fits(copy, projection));
+
+/** Drops the copies that nobody reads or fills: those that other definitions have left unfinished. */
+export async function dropAbandoned(
+  readModels: ReadModelStore,
+  projections: readonly Projection[],
+): Promise<void> {
+  for (const copy of await readModels.copies()) {
+    const projection = projections.find(({ name }) => name === copy.projection);
+    // One of a newer version may be another process's work.
+    if (projection === undefined || copy.live || copy.version > projection.version) continue;
+    if (!fits(copy, projection)) await readModels.dropCopy(copy.copy);
+  }
+}
+
+/** Makes the live copies that are missing. */
+export async function ensureLiveCopies(
+  readModels: ReadModelStore,
+  projections: readonly Projection[],
+): Promise<void> {
+  const live = new Set(
+    (await readModels.copies()).filter((copy) => copy.live).map((copy) => copy.projection),
+  );
+  for (const projection of projections) {
+    if (!live.has(projection.name)) await readModels.ensureLiveCopy(specOf(projection));
+  }
+}
+
+const specOf = ({ name, version, indexes }: Projection): CollectionSpec => ({
+  projection: name,
+  version,
+  indexes,
+});
+
+/** Opens the copies of a projection, which has a live one, and begins to fill a new one where that is outdated. */
 export async function openRunning(
   readModels: ReadModelStore,
   projection: Projection,
   copies: readonly CopyInfo[],
 ): Promise<Running> {
   const own = copies.filter((copy) => copy.projection === projection.name);
-  const live = own.find((copy) => copy.live);
+  const live = own.find((copy) => copy.live)!;
   // One that was being filled when the process ended goes on from its own checkpoint.
-  const unfinished = own.find((copy) => !copy.live && fits(copy, projection));
-  for (const copy of own) if (copy !== live && copy !== unfinished) await readModels.dropCopy(copy.copy);
+  const unfinished = unfinishedCopy(own, projection);
 
   const feedOf = (copy: CopyInfo | undefined): Promise<Feed> =>
     copy === undefined
@@ -41,7 +76,7 @@ export async function openRunning(
       : openFeed(readModels, projection, copy.copy, copy.checkpoint);
 
   const running: Running = { projection, current: null, outdated: null, rebuild: null, beginning: null };
-  if (live === undefined || fits(live, projection)) {
+  if (fits(live, projection)) {
     running.current = await feedOf(live);
     if (unfinished !== undefined) running.rebuild = await feedOf(unfinished);
   } else {
@@ -51,13 +86,17 @@ export async function openRunning(
   return running;
 }
 
-/** Makes an empty copy. It is live at once when the projection has none yet. */
+/** Makes a copy to take the place of the live one. */
 export async function openNewFeed(readModels: ReadModelStore, projection: Projection): Promise<Feed> {
-  const { name, version, indexes } = projection;
-  const spec: CollectionSpec = { projection: name, version, indexes };
-  const copy = await readModels.createCopy(spec);
-  return openFeed(readModels, projection, copy, { position: START, seen: 0 });
+  const copy = await readModels.createCopy(specOf(projection));
+  const made = (await readModels.copies()).find((one) => one.copy === copy);
+  return openFeed(readModels, projection, copy, made?.checkpoint ?? { position: START, seen: 0 });
 }
 
-const fits = (copy: CopyInfo, { version, indexes }: Projection): boolean =>
-  copy.version === version && JSON.stringify(copy.indexes) === JSON.stringify(indexes);
+const fits = (copy: CopyInfo, projection: Projection): boolean => sameDefinition(copy, projection);
+
+/** A copy with other indexes than its projection's is as outdated as one of another version. */
+export const sameDefinition = (
+  copy: Pick<CopyInfo, 'version' | 'indexes'>,
+  { version, indexes }: Projection,
+): boolean => copy.version === version && JSON.stringify(copy.indexes) === JSON.stringify(indexes);

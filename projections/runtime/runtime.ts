@@ -10,6 +10,9 @@
  *
  * A projection whose version or indexes changed keeps its old copy for readers, as it is, while the new one is
  * filled: the definition that made it is gone. Until the switch it counts as standing where the old copy stands.
+ *
+ * Where the log has several partitions, one runtime runs for each (`shared.ts`): it sees the events of its partition
+ * only, and a copy is switched in once the runtimes of all of them have filled their part of it.
  */
 import { setImmediate as othersRan, setTimeout as pause } from 'node:timers/promises';
 import {
@@ -22,21 +25,34 @@ import {
 } from '../../contracts/envelope.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import type { ProjectionRuntime } from '../../contracts/projections.ts';
+import type { Partition } from '../../infra/bus/port.ts';
 import type { EventFilter, EventPage, EventStore } from '../../infra/event-store/port.ts';
 import type { ReadModelStore } from '../../infra/read-models/port.ts';
 import type { Projection } from '../projection.ts';
-import { type Feed, type Prepared, toError } from './feed.ts';
+import { type Feed, openFeed, type Prepared, toError } from './feed.ts';
+import { partOf } from './part.ts';
 import { positionWaiters } from './position-waiters.ts';
 import { retryFeed } from './retry.ts';
-import { fedCopy, openNewFeed, openRunning, type Running, readerPosition } from './running.ts';
+import {
+  dropAbandoned,
+  ensureLiveCopies,
+  fedCopy,
+  openNewFeed,
+  openRunning,
+  type Running,
+  readerPosition,
+  unfinishedCopy,
+} from './running.ts';
 import { statusReporter } from './status.ts';
 
 /** Events of a batch, at most: a few milliseconds of work. */
 const BATCH_SIZE = 100;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 5_000;
+/** Before it is asked again whether the other partitions of a copy are filled. */
+const ACTIVATION_PAUSE_MS = 250;
 /** How many set-aside events `failures` lists: the first ones are those to look at. */
-const LISTED_FAILURES = 1_000;
+export const LISTED_FAILURES = 1_000;
 
 export interface Trouble {
   /** The names of those concerned. */
@@ -49,15 +65,27 @@ export interface ProjectionRuntimeOptions {
   readonly store: EventStore;
   readonly readModels: ReadModelStore;
   readonly projections: readonly Projection[];
+  /** The part of the log that `readModels` is for. Default: all of it. */
+  readonly partition?: Partition;
+  /** Told of the position that readers of every projection see, whenever it has changed. Must not throw. */
+  readonly onProgress?: (position: Position) => void;
   /** Told of every event that is set aside, and of every failed try to read the log or to write. Must not throw. */
   readonly onError?: (error: Error, trouble: Trouble) => void;
   /** Events that are applied in one transaction, at most. */
   readonly batchSize?: number;
 }
 
+export interface OwnRuntime extends ProjectionRuntime {
+  /** Takes part in the rebuilds that were begun elsewhere since. */
+  joinRebuilds(): Promise<void>;
+  /** Why a projection does not get on at the moment, by its name. */
+  problems(): Readonly<Record<string, string>>;
+}
+
 /** Resolves once the copies are there and the first subscription begins; catching up goes on in the background. */
-export async function startProjections(options: ProjectionRuntimeOptions): Promise<ProjectionRuntime> {
-  const { store, readModels, projections, batchSize = BATCH_SIZE } = options;
+export async function startProjections(options: ProjectionRuntimeOptions): Promise<OwnRuntime> {
+  const { readModels, projections, batchSize = BATCH_SIZE, onProgress } = options;
+  const store = options.partition === undefined ? options.store : partOf(options.store, options.partition);
   if (new Set(projections.map(({ name }) => name)).size < projections.length) {
     throw new Error('Two projections have the same name.');
   }
@@ -68,9 +96,19 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
   const exclusive = oneAtATime();
   const tasks = new Set<Promise<void>>();
 
+  if (options.partition === undefined || options.partition.number === 0) {
+    await dropAbandoned(readModels, projections);
+  }
+  await ensureLiveCopies(readModels, projections);
   const copies = await readModels.copies();
   const running: Running[] = [];
   for (const projection of projections) running.push(await openRunning(readModels, projection, copies));
+
+  function progressed(): void {
+    const reached = position();
+    waiters.reached(reached);
+    onProgress?.(reached);
+  }
 
   /** The copies in lockstep, and where they stand: never before what readers see of any projection. */
   const group = new Set<Feed>();
@@ -145,7 +183,7 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
           exclusive(async () => {
             await advance([...group], events, to);
             groupPosition = to;
-            waiters.reached(position());
+            progressed();
           }),
         );
         groupCaughtUp = page.caughtUp;
@@ -164,7 +202,7 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
       turn(async () => {
         if (!isFed(feed)) return; // a rebuild has taken its place
         await advance([feed], events, to);
-        waiters.reached(position());
+        progressed();
       });
     await persistently([feed], async () => {
       const range = { after: feed.checkpoint.position, upTo, ...filterOf(feed.types) };
@@ -191,21 +229,29 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
       await readUpToGroup(feed, (work) => work());
       if (signal.aborted) return;
       await join();
-      waiters.reached(position());
+      progressed();
     });
   }
 
   const joinGroup = (feed: Feed) => catchUp(feed, async () => void group.add(feed));
 
-  const finishRebuild = (one: Running, feed: Feed) =>
-    catchUp(feed, async () => {
-      await persistently([feed], () => readModels.activate(feed.copy));
-      if (one.current !== null) group.delete(one.current);
-      group.add(feed);
-      one.current = feed;
-      one.outdated = null;
-      one.rebuild = null;
-    });
+  async function finishRebuild(one: Running, feed: Feed): Promise<void> {
+    // From here on it advances with the group, while readers still see the other copy.
+    await joinGroup(feed);
+    while (isFed(feed) && !signal.aborted) {
+      const live = await exclusive(async () => {
+        if (!(await persistently([feed], () => readModels.activate(feed.copy)))) return false;
+        if (one.current !== null) group.delete(one.current);
+        one.current = feed;
+        one.outdated = null;
+        one.rebuild = null;
+        progressed();
+        return true;
+      });
+      if (live) return;
+      await pause(ACTIVATION_PAUSE_MS, undefined, { signal });
+    }
+  }
 
   function inBackground(projections: readonly string[], work: () => Promise<void>): void {
     const task = work()
@@ -216,10 +262,21 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
     tasks.add(task);
   }
 
-  async function beginRebuild(one: Running): Promise<void> {
-    const feed = await openNewFeed(readModels, one.projection);
+  function fill(one: Running, feed: Feed): void {
     one.rebuild = feed;
     inBackground([one.projection.name], () => finishRebuild(one, feed));
+  }
+
+  /** Makes the copy, or opens the one that was made elsewhere. */
+  function ensureRebuild(one: Running, open: () => Promise<Feed | null>): Promise<void> {
+    one.beginning ??= open()
+      .then((feed) => {
+        if (feed !== null && !signal.aborted) fill(one, feed);
+      })
+      .finally(() => {
+        one.beginning = null;
+      });
+    return one.beginning;
   }
 
   function named(name: string): Running {
@@ -242,7 +299,7 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
   for (const one of running) {
     const { projection, current, rebuild } = one;
     if (current !== null && !group.has(current)) inBackground([projection.name], () => joinGroup(current));
-    if (rebuild !== null) inBackground([projection.name], () => finishRebuild(one, rebuild));
+    if (rebuild !== null) fill(one, rebuild);
   }
 
   const statusOf = statusReporter(store);
@@ -267,11 +324,24 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
       const one = named(name);
       refuseWhenStopped();
       if (one.rebuild !== null) return;
-      one.beginning ??= beginRebuild(one).finally(() => {
-        one.beginning = null;
-      });
-      await one.beginning;
+      await ensureRebuild(one, () => openNewFeed(readModels, one.projection));
     },
+    async joinRebuilds() {
+      const copies = await readModels.copies();
+      for (const one of running) {
+        if (one.rebuild !== null || signal.aborted) continue;
+        const begun = unfinishedCopy(copies, one.projection);
+        if (begun === undefined || begun.copy === one.current?.copy) continue;
+        await ensureRebuild(one, () => openFeed(readModels, one.projection, begun.copy, begun.checkpoint));
+      }
+    },
+    problems: () =>
+      Object.fromEntries(
+        running.flatMap((one) => {
+          const { problem } = fedCopy(one);
+          return problem === null ? [] : [[one.projection.name, problem]];
+        }),
+      ),
     async failures(name) {
       return readModels.setAside(fedCopy(named(name)).copy, { limit: LISTED_FAILURES });
     },
