@@ -2,6 +2,7 @@
  * The event store: streams of events with one total order. `conformance.ts` holds every adapter to what is
  * written here.
  */
+import type { EngineName } from '../../contracts/engines.ts';
 import type { EventEnvelope, NewEvent, Position } from '../../contracts/envelope.ts';
 
 /**
@@ -145,8 +146,12 @@ export class EventIdConflict extends Error {
  * far as is known. `message` names the engine and its address, and says why.
  */
 export class StoreUnavailable extends Error {
-  constructor(message: string, options?: ErrorOptions) {
+  /** Clients are told this much, and no address. */
+  readonly engine: EngineName;
+  /** @param options `engine`: which one; the event store where it is left out */
+  constructor(message: string, options?: ErrorOptions & { readonly engine?: EngineName }) {
     super(message, options);
     this.name = 'StoreUnavailable';
+    this.engine = options?.engine ?? 'event store';
   }
 }

@@ -23,7 +23,10 @@ export function startWriteQueue(data: WriterData): WriteQueue {
   let gone: StoreUnavailable | null = null;
 
   const failure = (why: string, cause?: unknown) =>
-    new StoreUnavailable(`The read models in ${data.file} cannot be used: ${why}`, { cause });
+    new StoreUnavailable(`The read models in ${data.file} cannot be used: ${why}`, {
+      cause,
+      engine: 'read models',
+    });
 
   function fail(reason: StoreUnavailable): void {
     gone ??= reason;
@@ -59,7 +62,7 @@ export function startWriteQueue(data: WriterData): WriteQueue {
       return settled.promise;
     },
     async close() {
-      gone ??= new StoreUnavailable(`The read models in ${data.file} are closed.`);
+      gone ??= new StoreUnavailable(`The read models in ${data.file} are closed.`, { engine: 'read models' });
       worker.postMessage('close');
       await ended.promise;
     },

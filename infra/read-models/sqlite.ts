@@ -86,6 +86,7 @@ export async function openSqliteReadModels(options: {
       if (!(error instanceof Sqlite.SqliteError)) throw error;
       throw new StoreUnavailable(`The read models in ${options.file} cannot be used: ${error.message}`, {
         cause: error,
+        engine: 'read models',
       });
     }
   };
@@ -96,7 +97,11 @@ export async function openSqliteReadModels(options: {
       db.exec(SCHEMA);
       db.exec(SNAPSHOTS_SCHEMA);
       const attempt: Attempt = async (work) => {
-        if (!db.open) throw new StoreUnavailable(`The read models in ${options.file} are closed.`);
+        if (!db.open) {
+          throw new StoreUnavailable(`The read models in ${options.file} are closed.`, {
+            engine: 'read models',
+          });
+        }
         return guarded(work);
       };
       dropLeftovers(db);
