@@ -8,6 +8,7 @@ import { type EventEnvelope, SYSTEM_OWNER } from '../../../contracts/envelope.ts
 import type { EventData, EventType } from '../../../contracts/events/catalogue.ts';
 import type { Signal } from '../../../contracts/live/signals.ts';
 import { createInProcessSignalBus } from '../../../infra/bus/in-process.ts';
+import { createInProcessEventBus } from '../../../infra/bus/in-process-events.ts';
 import type { SignalBus } from '../../../infra/bus/port.ts';
 import type { EventStore } from '../../../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../../../infra/event-store/sqlite.ts';
@@ -35,6 +36,7 @@ import {
   startConversation,
   turnIdFor,
 } from '../../domain/conversation.ts';
+import { soleWorker } from '../workers.ts';
 import { promptOf, readHistory } from './history.ts';
 import { startTurnProcess, type TurnProcess, type TurnProcessOptions } from './process.ts';
 import { describe as describeTool, type Tool, tool } from './tool.ts';
@@ -96,7 +98,7 @@ describe('the turn process', () => {
   let shown: Signal[];
   let errors: unknown[];
   let closeAll: (() => Promise<unknown>)[];
-  let base: Omit<TurnProcessOptions, 'models' | 'worker' | 'tools'>;
+  let base: Omit<TurnProcessOptions, 'models' | 'workers' | 'tools'>;
 
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), 'odeon-turns-'));
@@ -124,7 +126,7 @@ describe('the turn process', () => {
       reached,
       now: () => new Date(),
       metrics: { turnEnded: () => {}, modelCall: () => {} },
-      isAlive: () => false,
+      events: createInProcessEventBus({ store, onError: (error) => errors.push(error) }),
       onError: (error) => errors.push(error),
       retryAfterMs: [1, 1],
     };
@@ -138,7 +140,13 @@ describe('the turn process', () => {
   });
 
   async function start(models: Models, options: Partial<TurnProcessOptions> = {}): Promise<TurnProcess> {
-    const process = await startTurnProcess({ ...base, models, tools: [], worker: 'w1', ...options });
+    const process = await startTurnProcess({
+      ...base,
+      models,
+      tools: [],
+      workers: soleWorker('w1'),
+      ...options,
+    });
     closeAll.unshift(() => process.stop());
     return process;
   }
@@ -421,11 +429,11 @@ describe('the turn process', () => {
       await stuck;
       yield stop;
     });
-    await start(modelsOf(dying), { worker: 'dead', isAlive: () => true });
+    await start(modelsOf(dying), { workers: { ...soleWorker('dead'), isAlive: () => true } });
     const id = await begun();
     await send(id, 'hi');
     await until(id, ['ModelCalled']);
-    await start(modelsOf(scripted('two', () => say('second try'))), { worker: 'w2' });
+    await start(modelsOf(scripted('two', () => say('second try'))), { workers: soleWorker('w2') });
     await until(id, ends);
     letGo();
     await send(id, 'next');
@@ -453,7 +461,10 @@ describe('the turn process', () => {
     const model = scripted('one', (_prompt, call) =>
       call === 1 ? ask(['quick', {}], ['slow', {}]) : say('Both.'),
     );
-    await start(modelsOf(model), { worker: 'dead', isAlive: () => true, tools: [quick, slow] });
+    await start(modelsOf(model), {
+      workers: { ...soleWorker('dead'), isAlive: () => true },
+      tools: [quick, slow],
+    });
     const id = await begun();
     await send(id, 'go');
     await until(id, ['ToolReturned']);
@@ -461,7 +472,7 @@ describe('the turn process', () => {
       ran.push(`slow ${toolCallId}`);
       return 'done too';
     });
-    await start(modelsOf(model), { worker: 'w2', tools: [quick, finished] });
+    await start(modelsOf(model), { workers: soleWorker('w2'), tools: [quick, finished] });
     const all = await until(id, ends);
     const calls = dataOf(all, 'ToolCalled').map((called) => called.toolCallId);
     expect(calls).to.have.length(2);
@@ -478,11 +489,13 @@ describe('the turn process', () => {
     await send(id, 'poison');
     for (const worker of ['w1', 'w2', 'w3']) {
       const dying = scripted('one', (_prompt, _call, signal) => hang('', signal));
-      await start(modelsOf(dying), { worker, isAlive: (other) => other === worker });
+      await start(modelsOf(dying), {
+        workers: { ...soleWorker(worker), isAlive: (other) => other === worker },
+      });
       // Until it hangs in its call: before that, it would take the turn back.
       await until(id, ['ModelCalled'], Number(worker[1]));
     }
-    await start(modelsOf(scripted('two', () => say('never'))), { worker: 'w4' });
+    await start(modelsOf(scripted('two', () => say('never'))), { workers: soleWorker('w4') });
     const [outcome] = dataOf(await until(id, ends), 'TurnFailed');
     expect(outcome?.reason).to.match(/tried 3 times/);
   });
@@ -493,14 +506,14 @@ describe('the turn process', () => {
     await send(id, 'hi');
     await until(id, ['ModelCalled']);
     await process.stop();
-    await start(modelsOf(scripted('two', () => say('whole'))), { worker: 'w2' });
+    await start(modelsOf(scripted('two', () => say('whole'))), { workers: soleWorker('w2') });
     const all = await until(id, ends);
     expect(dataOf(all, 'TurnStarted').map((started) => started.attempt)).to.deep.equal([1, 1]);
     expect(dataOf(all, 'TurnCompleted')[0]?.content).to.equal('whole');
   });
 
   it('two processes on one log never both run a turn', async () => {
-    const alive = { isAlive: () => true };
+    const alive = (name: string) => ({ ...soleWorker(name), isAlive: () => true });
     const running = new Set<string>();
     const model = scripted('one', async function* (prompt) {
       const key = JSON.stringify(prompt.messages);
@@ -511,13 +524,13 @@ describe('the turn process', () => {
       running.delete(key);
       yield stop;
     });
-    await start(modelsOf(model), { worker: 'w1', ...alive });
+    await start(modelsOf(model), { workers: alive('w1') });
     const second = createCommandBus({
       store,
       snapshots: { get: async () => null, put: async () => {} },
       onSnapshotError: () => {},
     });
-    await start(modelsOf(model), { worker: 'w2', ...alive, bus: second });
+    await start(modelsOf(model), { workers: alive('w2'), bus: second });
     const ids = await Promise.all(Array.from({ length: 30 }, (_, index) => begun(`c${index}`)));
     await Promise.all(ids.map((id, index) => send(id, `message ${index}`)));
     for (const id of ids) {
