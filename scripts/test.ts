@@ -118,6 +118,7 @@ function printFile(file: string, results: readonly TestResult[], durationMs: num
   if (results.length === 0) return; // no title matched
   const seconds = (durationMs / 1000).toFixed(1);
   console.log(`${failures.length === 0 ? '✔' : '✘'} ${file} (${results.length} tests, ${seconds} s)`);
+  for (const { outcome, title } of results) if (outcome === 'skipped') console.log(`  – skipped: ${title}`);
   for (const { title, error } of failures) console.log(`\n  ✘ ${title}\n${indent(error ?? '')}\n`);
 }
 
