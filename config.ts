@@ -1,4 +1,5 @@
 /** The configuration: environment variables, parsed once. `.env.example` lists every one of them. */
+import { join } from 'node:path';
 import { z } from 'zod';
 import { type ModelsConfig, modelsConfigFrom, modelsEnvironment } from './infra/models/environment.ts';
 
@@ -23,9 +24,9 @@ const list = z.string().transform((text) =>
     .filter((part) => part !== ''),
 );
 
-/** A variable for which there is no adapter in this version. */
-const unset = optional(
-  z.string().refine(() => false, 'is not supported in this version: leave it unset for the embedded adapter'),
+const yesOrNo = withDefault(
+  z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true'),
+  'false',
 );
 
 /** Every variable that is read. */
@@ -51,10 +52,6 @@ export const environment = z.object({
           roles.every((role) => role === 'all' || (serviceRoles as readonly string[]).includes(role)),
         `must be all, or any of ${serviceRoles.join(', ')} with commas between them`,
       )
-      .refine(
-        (roles) => roles.includes('all') || roles.includes('projections'),
-        'must include projections: with the embedded adapters the other roles read what that one makes',
-      )
       .transform((roles) => new Set(roles.includes('all') ? serviceRoles : (roles as ServiceRole[]))),
     'all',
   ),
@@ -65,10 +62,7 @@ export const environment = z.object({
   READ_YOUR_WRITES_MS: withDefault(whole(0, 60_000), '2000'),
   ANSWER_TIMEOUT_SECONDS: withDefault(whole(1, 3_600), '600'),
   TURN_CONCURRENCY: withDefault(whole(1, 10_000), '64'),
-  SECURE_COOKIES: withDefault(
-    z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true'),
-    'false',
-  ),
+  SECURE_COOKIES: yesOrNo,
   CORS_ORIGINS: withDefault(
     list.refine(
       (origins) => origins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
@@ -76,10 +70,45 @@ export const environment = z.object({
     ),
     '',
   ),
-  // Reserved, so that nobody believes that they do something.
-  EVENT_STORE_URL: unset,
-  KAFKA_BROKERS: unset,
-  MONGODB_URL: unset,
+  EVENT_STORE_URL: optional(
+    z
+      .string()
+      .regex(
+        /^(esdb|kurrentdb)(\+discover)?:\/\/[^\s/]+/,
+        'must be the connection string of an EventStoreDB, e.g. esdb://localhost:2113?tls=false',
+      ),
+  ),
+  KAFKA_BROKERS: optional(
+    list.refine(
+      (brokers) => brokers.length > 0 && brokers.every((broker) => /^[^\s:/]+:\d{1,5}$/.test(broker)),
+      'must be host:port of one or several brokers, with commas between them',
+    ),
+  ),
+  KAFKA_TOPIC_PREFIX: withDefault(
+    z.string().regex(/^[\w.-]{1,200}$/, 'must be letters, digits, dots, hyphens and underscores'),
+    'odeon',
+  ),
+  KAFKA_PARTITIONS: withDefault(whole(1, 1_000), '6'),
+  KAFKA_REPLICATION_FACTOR: optional(whole(1, 100)),
+  KAFKA_SSL: yesOrNo,
+  KAFKA_USERNAME: optional(z.string()),
+  KAFKA_PASSWORD: optional(z.string()),
+  KAFKA_SASL_MECHANISM: withDefault(
+    z.enum(['plain', 'scram-sha-256', 'scram-sha-512'], {
+      error: 'must be plain, scram-sha-256 or scram-sha-512',
+    }),
+    'scram-sha-512',
+  ),
+  MONGODB_URL: optional(
+    z
+      .string()
+      .regex(/^mongodb(\+srv)?:\/\/[^\s/]+/, 'must be the connection string of a MongoDB: mongodb://…'),
+  ),
+  COMMAND_SERVICE_URL: optional(
+    z.url({ protocol: /^https?$/, error: 'must be the http(s) address of the command service' }),
+  ),
+  KEYS_FILE: optional(z.string()),
+  KEYS: optional(z.string()),
   ...modelsEnvironment.shape,
 });
 
@@ -102,8 +131,39 @@ export interface Config {
   readonly turnConcurrency: number;
   readonly secureCookies: boolean;
   readonly corsOrigins: readonly string[];
+  /** Undefined: the log in `dataDir`. */
+  readonly eventStoreUrl: string | undefined;
+  /** Undefined: everything within this process. */
+  readonly kafka: KafkaConfig | undefined;
+  /** Undefined: the read models in `dataDir`. */
+  readonly mongodbUrl: string | undefined;
+  /** Where a process without the command role sends the commands that it gets. */
+  readonly commandServiceUrl: string | undefined;
+  /** The signing keys and the master secret: a file, or the text itself. */
+  readonly keys: { readonly file: string } | { readonly text: string };
   readonly models: ModelsConfig;
 }
+
+export interface KafkaConfig {
+  readonly brokers: readonly string[];
+  readonly topicPrefix: string;
+  /** Of the topic of events. */
+  readonly partitions: number;
+  /** Undefined: the brokers' default. */
+  readonly replicationFactor: number | undefined;
+  readonly ssl: boolean;
+  readonly sasl:
+    | {
+        readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+        readonly username: string;
+        readonly password: string;
+      }
+    | undefined;
+}
+
+/** Whether several processes may share the work: what they say to each other and what they show is outside them. */
+export const isShared = ({ kafka, mongodbUrl }: Pick<Config, 'kafka' | 'mongodbUrl'>): boolean =>
+  kafka !== undefined && mongodbUrl !== undefined;
 
 /** @throws Error that names each variable that is wrong, and why */
 export function readConfig(variables: Readonly<Record<string, string | undefined>>): Config {
@@ -118,6 +178,7 @@ export function readConfig(variables: Readonly<Record<string, string | undefined
     );
   }
   const env = parsed.data;
+  refuseContradictions(env, variables);
   return {
     host: env.HOST,
     port: env.PORT,
@@ -135,10 +196,66 @@ export function readConfig(variables: Readonly<Record<string, string | undefined
     turnConcurrency: env.TURN_CONCURRENCY,
     secureCookies: env.SECURE_COOKIES,
     corsOrigins: env.CORS_ORIGINS,
+    eventStoreUrl: env.EVENT_STORE_URL,
+    kafka: kafkaConfigFrom(env),
+    mongodbUrl: env.MONGODB_URL,
+    commandServiceUrl: env.COMMAND_SERVICE_URL,
+    keys:
+      env.KEYS === undefined
+        ? { file: env.KEYS_FILE ?? join(env.DATA_DIR, 'keys.json') }
+        : { text: env.KEYS },
     models: modelsConfigFrom(env),
   };
 }
 
+type Environment = z.infer<typeof environment>;
+
+function kafkaConfigFrom(env: Environment): KafkaConfig | undefined {
+  if (env.KAFKA_BROKERS === undefined) return undefined;
+  const { KAFKA_USERNAME: username, KAFKA_PASSWORD: password, KAFKA_SASL_MECHANISM: mechanism } = env;
+  return {
+    brokers: env.KAFKA_BROKERS,
+    topicPrefix: env.KAFKA_TOPIC_PREFIX,
+    partitions: env.KAFKA_PARTITIONS,
+    replicationFactor: env.KAFKA_REPLICATION_FACTOR,
+    ssl: env.KAFKA_SSL,
+    sasl: username === undefined || password === undefined ? undefined : { mechanism, username, password },
+  };
+}
+
+/** What is right by itself and wrong together. */
+function refuseContradictions(
+  env: Environment,
+  variables: Readonly<Record<string, string | undefined>>,
+): void {
+  const wrong = (name: string, message: string): never => {
+    throw new Error(
+      `The configuration is not valid:\n  ${name}=${shown(name, variables[name])}: ${message}\n` +
+        '.env.example says what each is for.',
+    );
+  };
+  const { ROLES: roles } = env;
+  const shared = env.KAFKA_BROKERS !== undefined && env.MONGODB_URL !== undefined;
+  if (!shared && !roles.has('projections')) {
+    wrong(
+      'ROLES',
+      'must include projections: without KAFKA_BROKERS and MONGODB_URL the other roles read what that one makes ' +
+        'in the same process',
+    );
+  }
+  if (shared && roles.has('query') && !roles.has('command') && env.COMMAND_SERVICE_URL === undefined) {
+    wrong(
+      'COMMAND_SERVICE_URL',
+      'must be set where ROLES has query without command: WebSockets bring commands',
+    );
+  }
+  if ((env.KAFKA_USERNAME === undefined) !== (env.KAFKA_PASSWORD === undefined)) {
+    wrong('KAFKA_USERNAME', 'and KAFKA_PASSWORD must be set together');
+  }
+  if (env.KEYS !== undefined && env.KEYS_FILE !== undefined)
+    wrong('KEYS_FILE', 'cannot be set together with KEYS');
+}
+
 /** Keys and passwords are not repeated on a terminal, nor those within URLs. */
 const shown = (name: string, value = ''): string =>
-  /KEY|PASSWORD/.test(name) ? '…' : value.replace(/\/\/[^/]*@/, '//…@');
+  /KEY(?!S_FILE)|PASSWORD/.test(name) ? '…' : value.replace(/\/\/[^/]*@/, '//…@');

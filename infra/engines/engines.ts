@@ -1,0 +1,66 @@
+/** Connects to the engines and knows which of them can be used. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from '../telemetry/port.ts';
+import type { AvailabilityListener, EngineName, EngineStatus } from './port.ts';
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 10_000;
+
+export interface Engines {
+  /** Notes an engine that is part of this process. */
+  embedded(name: EngineName): void;
+  /**
+   * Opens what is at an address, and tries again, with growing pauses, for as long as nobody answers there.
+   * @param open tells the listener it is given of every later change
+   * @throws what aborted `signal`
+   */
+  connect<Opened>(
+    name: EngineName,
+    address: string,
+    open: (onAvailability: AvailabilityListener) => Promise<Opened>,
+    signal: AbortSignal,
+  ): Promise<Opened>;
+  status(): readonly EngineStatus[];
+  /** The engine that cannot be used; null when all can. */
+  unavailable(): EngineName | null;
+}
+
+export function createEngines(logger: Logger): Engines {
+  const engines = new Map<string, EngineStatus>();
+
+  function note(name: EngineName, address: string, problem: string | null): void {
+    const key = `${name} ${address}`;
+    const before = engines.get(key);
+    if (before?.problem === problem) return;
+    engines.set(key, { name, kind: 'server', address, available: problem === null, problem });
+    if (problem !== null) logger.warn({ engine: name, address, problem }, 'An engine cannot be used');
+    else if (before !== undefined) logger.info({ engine: name, address }, 'An engine can be used');
+  }
+
+  return {
+    embedded(name) {
+      engines.set(name, { name, kind: 'embedded', address: null, available: true, problem: null });
+    },
+    async connect(name, address, open, signal) {
+      for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+        try {
+          const opened = await open((problem) => note(name, address, problem));
+          note(name, address, null);
+          return opened;
+        } catch (error) {
+          signal.throwIfAborted();
+          const { message } = error as Error;
+          note(name, address, message);
+          logger.info({ engine: name, address, seconds: pauseMs / 1_000 }, 'Trying again');
+          await delay(pauseMs, undefined, { signal });
+        }
+      }
+    },
+    status: () => [...engines.values()],
+    unavailable: () => [...engines.values()].find(({ available }) => !available)?.name ?? null,
+  };
+}
+
+/** An address as it may be shown: the hosts of a connection string, without who logs in. */
+export const withoutCredentials = (url: string): string =>
+  url.replace(/\/\/[^/?#]*@/, '//').replace(/[?#].*$/, '');
