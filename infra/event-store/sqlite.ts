@@ -1,7 +1,8 @@
 /**
  * The embedded event store: one SQLite file, one writer in a thread of its own (group commit, durable before
  * it is acknowledged), reads on the main thread in bounded pages, and the newest events kept in memory for
- * those who follow live.
+ * those who follow live. Several processes of one machine may share the file: their writers take turns, and
+ * each takes up what the others commit; every read sees all that was acknowledged before it, to whomever.
  */
 import { setImmediate as othersRan } from 'node:timers/promises';
 import { type EventEnvelope, type Position, START } from '../../contracts/envelope.ts';
@@ -18,27 +19,37 @@ import {
   type SubscribeOptions,
 } from './port.ts';
 import { lockDirectory } from './sqlite/lock.ts';
+import { followOthers, type Others } from './sqlite/others.ts';
 import { openReader, PAGE_EVENTS, type Reader } from './sqlite/reader.ts';
 import { createTail, type Tail } from './sqlite/tail.ts';
 import { type Commit, startWriteQueue, type WriteQueue } from './sqlite/write-queue.ts';
 
 export interface SqliteEventStoreOptions {
-  /** Made when it does not exist; belongs to this process until the store is closed. */
+  /** Made when it does not exist; belongs to this process, or to those that share it, until the store is closed. */
   readonly directory: string;
+  /** Whether other processes of this machine may open the directory too; all of them must say so. */
+  readonly shared?: boolean;
   /** Told of each transaction that added events. */
   readonly onCommit?: (commit: Commit) => void;
 }
 
-/** @throws Error when another process (or this one) has the directory open, or its format is unknown. */
+/**
+ * @throws Error when another process (or this one) has the directory open and not both share it, or when its
+ * format is unknown
+ */
 export async function openSqliteEventStore(options: SqliteEventStoreOptions): Promise<EventStore> {
-  const { directory, onCommit } = options;
-  const unlock = await lockDirectory(directory);
+  const { directory, shared = false, onCommit } = options;
+  const unlock = await lockDirectory(directory, { shared });
   try {
     let tail: Tail | undefined;
     let reader: Reader | undefined;
+    let others: Others | undefined;
     const { queue, head } = await startWriteQueue({
       directory,
-      onEvent: (event, bytes) => tail!.push(event, bytes),
+      shared,
+      onEvent: shared
+        ? (event, bytes) => others!.push(event, bytes)
+        : (event, bytes) => tail!.push(event, bytes),
       onCommit: (commit) => {
         tail!.wake();
         onCommit?.(commit);
@@ -49,23 +60,38 @@ export async function openSqliteEventStore(options: SqliteEventStoreOptions): Pr
     tail = createTail(head);
     try {
       reader = openReader(directory);
+      if (shared) others = followOthers(directory, reader, tail);
     } catch (error) {
-      await queue.close(() => {});
+      await queue.close(() => reader?.close());
       throw error;
     }
-    return eventStore(queue, reader, tail, unlock);
+    return eventStore({ queue, reader, tail, others, unlock });
   } catch (error) {
     await unlock();
     throw error;
   }
 }
 
-function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () => Promise<void>): EventStore {
+interface Parts {
+  readonly queue: WriteQueue;
+  readonly reader: Reader;
+  readonly tail: Tail;
+  /** Where the directory is shared. */
+  readonly others: Others | undefined;
+  readonly unlock: () => Promise<void>;
+}
+
+function eventStore({ queue, reader, tail, others, unlock }: Parts): EventStore {
   let closed: Promise<void> | undefined;
 
-  /** Reads are refused once the store is closed, and bounded by what this thread knows to be committed. */
-  function currentHead(): number {
+  function refuseWhenClosed(): void {
     if (closed !== undefined) throw new StoreUnavailable('the event store is closed');
+  }
+
+  /** What reads are bounded by: all that is committed when they begin. */
+  function currentHead(): number {
+    refuseWhenClosed();
+    others?.catchUp();
     return tail.head;
   }
 
@@ -85,7 +111,7 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
       if (direction === 'forwards') first = events.at(-1)!.revision + 1;
       else last = events.at(-1)!.revision - 1;
       await othersRan();
-      currentHead();
+      refuseWhenClosed();
     }
   }
 
@@ -105,7 +131,7 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
         ? { events: page.events, position: String(after), caughtUp: after >= tail.head }
         : { events: page.events, position: String(upTo + 1), caughtUp: upTo === 0 };
       await othersRan();
-      currentHead();
+      refuseWhenClosed();
     }
   }
 
@@ -175,7 +201,7 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
       for (const counted of reader.counting(options.filter, after, upTo)) {
         count += counted;
         await othersRan();
-        currentHead();
+        refuseWhenClosed();
       }
       return count;
     },
@@ -184,7 +210,10 @@ function eventStore(queue: WriteQueue, reader: Reader, tail: Tail, unlock: () =>
     },
     close() {
       closed ??= (async () => {
-        await queue.close(() => reader.close());
+        await queue.close(() => {
+          others?.close();
+          reader.close();
+        });
         await unlock();
       })();
       tail.wake();

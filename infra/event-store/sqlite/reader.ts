@@ -21,6 +21,8 @@ export type Direction = 'forwards' | 'backwards';
 
 export interface Page {
   readonly events: readonly EventEnvelope[];
+  /** About what they weigh. */
+  readonly characters: number;
   /** The bounds, exclusive and inclusive, of the stretch of the range that is still to be read. */
   readonly after: number;
   readonly upTo: number;
@@ -32,6 +34,8 @@ export interface Walk {
 }
 
 export interface Reader {
+  /** The position of the last event in the file; 0 when there is none. */
+  head(): number;
   walk(filter: EventFilter | undefined, direction: Direction): Walk;
   /**
    * One page of a stream: events of revisions from..to (both included) at or before the position `upTo`.
@@ -81,6 +85,7 @@ function readerOf(database: Database.Database, directory: string): Reader {
 
   const lastRevisionOf = prepare('SELECT max(revision) FROM events WHERE stream = ?').pluck();
   const positionOf = prepare('SELECT position FROM events WHERE stream = ? AND revision = ?').pluck();
+  const lastPosition = prepare('SELECT max(position) FROM events').pluck();
   const timeOf = prepare('SELECT time FROM events WHERE position = ?').pluck();
   const lastRevision = (stream: string): number => (lastRevisionOf.get(stream) as number | null) ?? -1;
 
@@ -91,9 +96,11 @@ function readerOf(database: Database.Database, directory: string): Reader {
     for (const row of statement.iterate(...values) as IterableIterator<Row>) {
       events.push(envelopeOf(row));
       characters += row[10].length;
-      if (characters >= PAGE_CHARACTERS || events.length === limit) return { events, full: true };
+      if (characters >= PAGE_CHARACTERS || events.length === limit) {
+        return { events, characters, full: true };
+      }
     }
-    return { events, full: false };
+    return { events, characters, full: false };
   }
 
   /** The revision of the stream's last event at or before a position, by bisection; -1 when there is none. */
@@ -150,11 +157,13 @@ function readerOf(database: Database.Database, directory: string): Reader {
         const sql = `SELECT ${COLUMNS} ${from} ORDER BY ${order}${suffix} LIMIT ?`;
         const most = Math.min(limit, PAGE_EVENTS);
         const began = performance.now();
-        const { events, full } = take(prepare(sql), [...values, most], most);
+        const { events, characters, full } = take(prepare(sql), [...values, most], most);
         const tookMs = performance.now() - began;
 
         const last = full ? Number(events.at(-1)!.position) : forwards ? high : low + 1;
-        const page = forwards ? { events, after: last, upTo } : { events, after, upTo: last - 1 };
+        const page = forwards
+          ? { events, characters, after: last, upTo }
+          : { events, characters, after, upTo: last - 1 };
         if (filtered) {
           const looked = forwards ? last - low : high - last + 1;
           if (full) window = Math.min(window, looked * 2);
@@ -170,6 +179,7 @@ function readerOf(database: Database.Database, directory: string): Reader {
   }
 
   return {
+    head: () => attempt(directory, () => (lastPosition.get() as number | null) ?? 0),
     walk(filter, direction) {
       const { next } = walk(filter, direction);
       return { next: (after, upTo, limit) => attempt(directory, () => next(after, upTo, limit)) };

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import type { EventEnvelope } from '../../../contracts/envelope.ts';
+import { untilFree } from './turns.ts';
 
 const FORMAT = 1;
 /** 'Odeo': tells `file` and us that this database is an Odeon log. */
@@ -91,30 +92,44 @@ export function reasonOf(error: unknown, directory: string): string {
   );
 }
 
-/** The one connection that writes. Creates the file and its table; FULL: a commit is on disk when it returns. */
-export function openForWriting(directory: string): Database.Database {
+/**
+ * A connection that writes. Creates the file and its table; FULL: a commit is on disk when it returns.
+ * @param others whether other processes may be opening the file, or creating it, at the same time
+ */
+export function openForWriting(directory: string, others = false): Database.Database {
   const database = new Database(logFile(directory), { timeout: 1_000 });
   try {
-    database.pragma('journal_mode = WAL');
-    database.pragma('synchronous = FULL');
-    // 16 MiB: a checkpoint holds up the appends, and most pages are changed many times between two.
-    database.pragma('wal_autocheckpoint = 4000');
-    const format = database.pragma('user_version', { simple: true });
-    if (format === 0) {
-      database.transaction(() => {
-        database.exec(SCHEMA);
-        database.pragma(`application_id = ${APPLICATION_ID}`);
-        database.pragma(`user_version = ${FORMAT}`);
-      })();
-    } else if (format !== FORMAT) {
-      throw new Error(`${logFile(directory)} has format ${format}; this version of Odeon reads ${FORMAT}`);
-    }
+    if (others) untilFree(database.name, () => setUp(database));
+    else setUp(database);
     return database;
   } catch (error) {
     database.close();
     throw error;
   }
 }
+
+function setUp(database: Database.Database): void {
+  database.pragma('journal_mode = WAL');
+  database.pragma('synchronous = FULL');
+  // 16 MiB: a checkpoint holds up the appends, and most pages are changed many times between two.
+  database.pragma('wal_autocheckpoint = 4000');
+  if (formatOf(database) === 0) {
+    database
+      .transaction(() => {
+        if (formatOf(database) !== 0) return; // another process was quicker
+        database.exec(SCHEMA);
+        database.pragma(`application_id = ${APPLICATION_ID}`);
+        database.pragma(`user_version = ${FORMAT}`);
+      })
+      .immediate();
+  }
+  const format = formatOf(database);
+  if (format !== FORMAT) {
+    throw new Error(`${database.name} has format ${format}; this version of Odeon reads ${FORMAT}`);
+  }
+}
+
+const formatOf = (database: Database.Database): unknown => database.pragma('user_version', { simple: true });
 
 export const openForReading = (directory: string): Database.Database =>
   new Database(logFile(directory), { readonly: true, timeout: 1_000 });

@@ -12,8 +12,12 @@ export interface Tail {
   readonly head: number;
   /** Takes in the next event of the log; `bytes` is about what it weighs. */
   push(event: EventEnvelope, bytes: number): void;
+  /** The log goes up to `head` now, and what came since is only in the file. */
+  skipTo(head: number): void;
   /** Wakes everybody who waits. */
   wake(): void;
+  /** Rejects everybody who waits now. */
+  interrupt(reason: Error): void;
   /** Nothing will come any more: whoever waits, now or later, is rejected. */
   fail(failure: Error): void;
   /** The events in (after, after + limit]; null when the oldest of them is no longer held. */
@@ -29,7 +33,7 @@ export function createTail(initialHead: number): Tail {
   let head = initialHead;
   let dropped = initialHead;
   let bytesHeld = 0;
-  const waiting = new Set<() => void>();
+  const waiting = new Set<(interruption?: Error) => void>();
   let failure: Error | undefined;
 
   function dropOldest(): void {
@@ -49,8 +53,16 @@ export function createTail(initialHead: number): Tail {
       failure = reason;
       wake();
     },
+    interrupt(reason) {
+      for (const wakeOne of waiting) wakeOne(reason);
+    },
     get head() {
       return head;
+    },
+    skipTo(newHead) {
+      while (dropped < head) dropOldest();
+      head = newHead;
+      dropped = newHead;
     },
     push(event, bytes) {
       if (head - dropped === MAX_EVENTS) dropOldest();
@@ -69,21 +81,23 @@ export function createTail(initialHead: number): Tail {
       return page;
     },
     waiter() {
-      let resolve = () => {};
-      const wakeOne = () => {
+      let resolve: (interruption: Error | undefined) => void = () => {};
+      const wakeOne = (interruption?: Error) => {
         waiting.delete(wakeOne);
-        resolve();
+        resolve(interruption);
       };
       return {
-        wake: wakeOne,
+        wake: () => wakeOne(),
         async wait() {
+          let interruption: Error | undefined;
           if (failure === undefined) {
-            const { promise, resolve: woken } = Promise.withResolvers<void>();
+            const { promise, resolve: woken } = Promise.withResolvers<Error | undefined>();
             resolve = woken;
             waiting.add(wakeOne);
-            await promise;
+            interruption = await promise;
           }
-          if (failure !== undefined) throw failure;
+          const reason = failure ?? interruption;
+          if (reason !== undefined) throw reason;
         },
       };
     },

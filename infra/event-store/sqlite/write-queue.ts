@@ -42,6 +42,8 @@ export interface WriteQueue {
 
 export interface WriteQueueOptions {
   readonly directory: string;
+  /** Whether other processes write to the log too. */
+  readonly shared: boolean;
   /** Told of each event as soon as it is committed, in the log's order, with about the bytes it weighs. */
   readonly onEvent: (event: EventEnvelope, bytes: number) => void;
   /** Told after the events of one transaction. */
@@ -71,7 +73,12 @@ export async function startWriteQueue(
   const { port1: port, port2 } = new MessageChannel();
   const wakeups = new Int32Array(new SharedArrayBuffer(4));
   const worker = new Worker(new URL('./writer.ts', import.meta.url), {
-    workerData: { directory: options.directory, port: port2, wakeups } satisfies WriterData,
+    workerData: {
+      directory: options.directory,
+      shared: options.shared,
+      port: port2,
+      wakeups,
+    } satisfies WriterData,
     transferList: [port2],
   });
 

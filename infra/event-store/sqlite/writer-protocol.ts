@@ -34,6 +34,8 @@ export type WriterReply =
 
 export interface WriterData {
   readonly directory: string;
+  /** Whether other processes write to the log too. */
+  readonly shared: boolean;
   readonly port: import('node:worker_threads').MessagePort;
   /** One counter, raised with every request: what the writer sleeps on. */
   readonly wakeups: Int32Array<SharedArrayBuffer>;

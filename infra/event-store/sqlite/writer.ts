@@ -1,11 +1,13 @@
 /**
- * The writer's thread: owns the one connection that writes, and puts everything that waits into one
+ * The writer's thread: owns the connection that writes, and puts everything that waits into one
  * transaction (group commit), so that concurrent appends share one fsync.
  */
 import { performance } from 'node:perf_hooks';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { ExpectedRevision } from '../port.ts';
+import { lockFile } from './lock.ts';
 import { INSERT, openForWriting, reasonOf } from './schema.ts';
+import { alone, sharing, untilFree } from './turns.ts';
 import type {
   AppendRequest,
   EventValues,
@@ -21,9 +23,9 @@ const MAX_CACHED_STREAMS = 10_000;
 /** How long to look for the next request before going to sleep: about what waking from sleep costs. */
 const SPIN_MS = 0.1;
 
-const { directory, port, wakeups } = workerData as WriterData;
-const database = openForWriting(directory);
-const begin = database.prepare('BEGIN IMMEDIATE');
+const { directory, shared, port, wakeups } = workerData as WriterData;
+const database = openForWriting(directory, shared);
+const turns = shared ? sharing(database, lockFile(directory)) : alone(database);
 const commit = database.prepare('COMMIT');
 const insert = database.prepare(`${INSERT} ON CONFLICT (id) DO NOTHING`);
 const removeFrom = database.prepare('DELETE FROM events WHERE position >= ?');
@@ -42,12 +44,16 @@ const lastRevisions = new Map<string, number>();
 let lastPosition = 0;
 let lastTimeMs = 0;
 
-/** Takes up what the file holds: at the start, and after a transaction that failed. */
+/** False after a transaction that failed: what is remembered here may not be in the log. */
+let current = false;
+
+/** Takes up what the file holds. */
 function resume(): void {
   const last = findLast.get();
   lastPosition = last?.position ?? 0;
   lastTimeMs = last === undefined ? 0 : Date.parse(last.time);
   lastRevisions.clear();
+  current = true;
 }
 
 function lastRevisionOf(stream: string): number {
@@ -119,7 +125,7 @@ function commitGroup(first: WriterRequest): void {
   const outcomes: Outcome[] = [];
   let appends = first.length;
   try {
-    begin.run();
+    if (turns.begin() || !current) resume();
     lastTimeMs = Math.max(lastTimeMs, Date.now());
     const time = new Date(lastTimeMs).toISOString();
     let events = 0;
@@ -135,9 +141,11 @@ function commitGroup(first: WriterRequest): void {
     answer({ kind: 'committed', outcomes, time, durationMs: performance.now() - began });
   } catch (error) {
     if (database.inTransaction) database.exec('ROLLBACK');
-    resume();
+    current = false;
     answer({ kind: 'failed', appends, reason: reasonOf(error, directory) });
+    return;
   }
+  turns.committed();
 }
 
 const answer = (reply: WriterReply): void => port.postMessage(reply);
@@ -156,7 +164,8 @@ function sleep(seen: number): void {
   }
 }
 
-resume();
+if (shared) untilFree(database.name, resume);
+else resume();
 answer({ kind: 'ready', head: lastPosition });
 for (;;) {
   const seen = Atomics.load(wakeups, 0);
@@ -165,6 +174,5 @@ for (;;) {
   else if (request.length > 0) commitGroup(request);
   else break;
 }
-// The last connection to close: SQLite moves the write-ahead log into the file and removes it.
-database.close();
+turns.close();
 port.close();
