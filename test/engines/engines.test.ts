@@ -63,7 +63,7 @@ describeWithEngines(['kafka'], 'a Kafka broker for tests', () => {
       (reason) => reason,
     );
     expect(error).to.be.instanceOf(Error);
-    expect(error.message).to.match(/^kafka did not start: it ended with 1\n[^]*log\.retention\.ms/);
+    expect(error.message).to.match(/^kafka did not start: it ended with 1\n[\s\S]*log\.retention\.ms/);
   });
 });
 
