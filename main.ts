@@ -135,7 +135,7 @@ async function start(
   const store = withCatalogue(await openSqliteEventStore({ directory: dataDir, onCommit: metrics.commit }));
   onClose(() => store.close());
   const keys = await openKeys({
-    directory: dataDir,
+    file: join(dataDir, 'keys.json'),
     create: (await store.head()) === START,
     tokenLifetimeMs: Math.max(config.accessTokenMinutes * 60_000, DAY_MS),
   });

@@ -54,7 +54,9 @@ describe('authentication', () => {
       throw error;
     };
     bus = createCommandBus({ store, snapshots: readModels.snapshots, onSnapshotError });
-    tokens = createTokens({ keys: await openKeys({ directory, create: true, tokenLifetimeMs: 900_000 }) });
+    tokens = createTokens({
+      keys: await openKeys({ file: join(directory, 'keys.json'), create: true, tokenLifetimeMs: 900_000 }),
+    });
   });
   afterEach(async () => {
     await readModels.close();

@@ -60,7 +60,12 @@ async function deploy() {
     throw error;
   };
   const bus = createCommandBus({ store, snapshots: readModels.snapshots, onSnapshotError: fail });
-  const keys = await openKeys({ directory, create: true, tokenLifetimeMs: 15 * 60_000, now });
+  const keys = await openKeys({
+    file: join(directory, 'keys.json'),
+    create: true,
+    tokenLifetimeMs: 15 * 60_000,
+    now,
+  });
   const tokens = createTokens({ keys, now });
   const passwords = createPasswords({ pepper: keys.secret('passwords') });
   const runtime = await startProjections({

@@ -42,7 +42,12 @@ describe('checking credentials', () => {
     const now = () => nowMs;
     nowMs = Date.parse(startedAt);
     tokens = createTokens({
-      keys: await openKeys({ directory, create: true, tokenLifetimeMs: 900_000, now }),
+      keys: await openKeys({
+        file: join(directory, 'keys.json'),
+        create: true,
+        tokenLifetimeMs: 900_000,
+        now,
+      }),
       now,
     });
     readModels = await openSqliteReadModels({ file: join(directory, 'read-models.db') });

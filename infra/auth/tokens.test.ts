@@ -27,7 +27,12 @@ describe('tokens', () => {
   });
   beforeEach(async () => {
     nowMs = start;
-    keys = await openKeys({ directory, create: true, tokenLifetimeMs: 15 * 60_000, now: () => nowMs });
+    keys = await openKeys({
+      file: join(directory, 'keys.json'),
+      create: true,
+      tokenLifetimeMs: 15 * 60_000,
+      now: () => nowMs,
+    });
     tokens = createTokens({ keys, now: () => nowMs });
   });
   after(() => rm(directory, { recursive: true }));
