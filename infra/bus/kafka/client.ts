@@ -16,6 +16,7 @@ import type {
   Admin,
   Consumer,
   ConsumerConfig,
+  KafkaMessage,
   LogEntry,
   PartitionAssigner,
   Producer,
@@ -71,6 +72,56 @@ export interface MemberConfig extends ConsumerConfig {
    * work goes on meanwhile: nobody else is given their partitions unless they are silent for the session timeout.
    */
   readonly staysMember?: () => boolean;
+  /** Told after each time the group has given out its partitions anew. Must not throw. */
+  readonly onJoined?: (joined: Joined) => void;
+}
+
+export interface Joined {
+  /** Grows with each time that the partitions are given out. */
+  readonly generation: number;
+  /** Those that this member was given. */
+  readonly partitions: readonly { readonly topic: string; readonly partitions: readonly number[] }[];
+}
+
+/** From where on, and up to where (exclusive), records that are committed can be read. */
+export interface OffsetRange {
+  readonly low: bigint;
+  readonly high: bigint;
+}
+
+export interface Fetched {
+  readonly partition: number;
+  /** Without aborted transactions and without markers. */
+  readonly messages: readonly KafkaMessage[];
+  /** From where to fetch next. */
+  readonly nextOffset: bigint;
+}
+
+/** Reads partitions of one topic, committed records only, without being a member of a group. */
+export interface RecordReader {
+  /** The numbers of the topic's partitions, asked of the brokers. */
+  partitions(): Promise<number[]>;
+  offsets(partitions: readonly number[]): Promise<Map<number, OffsetRange>>;
+  /** Of each broker that leads some of the partitions: its name and those, as they were last seen. */
+  leaders(partitions: readonly number[]): Map<string, number[]>;
+  /**
+   * Waits at most so long for a first record in one of the partitions, all of them led by this broker.
+   * @throws OffsetOutOfRange when a partition does not reach to the offset asked for
+   */
+  fetch(leader: string, offsets: ReadonlyMap<number, bigint>, waitMs: number): Promise<Fetched[]>;
+  /** After an error: connects anew where needed, and asks again who leads what. */
+  refresh(): Promise<void>;
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+}
+
+export class OffsetOutOfRange extends Error {
+  readonly partition: number;
+  constructor(partition: number) {
+    super(`Partition ${partition} does not reach to the offset that was asked for.`);
+    this.name = 'OffsetOutOfRange';
+    this.partition = partition;
+  }
 }
 
 /**
@@ -82,6 +133,7 @@ export interface Kafka {
   producer(config?: ProducerConfig): Producer;
   consumer(config: MemberConfig): Consumer;
   admin(): Admin;
+  reader(topic: string): RecordReader;
 }
 
 /** @throws RangeError when an address is not `host:port` */
@@ -124,19 +176,43 @@ export function createKafka(options: KafkaOptions): Kafka {
         client.producer({ createPartitioner: Partitioners.DefaultPartitioner, retry, ...config }),
       );
     },
-    consumer({ staysMember, partitionAssigners = [kafkajs.PartitionAssigners.roundRobin], ...config }) {
+    consumer({
+      staysMember,
+      onJoined,
+      partitionAssigners = [kafkajs.PartitionAssigners.roundRobin],
+      ...config
+    }) {
       const { client, sockets } = connected();
       const consumer = client.consumer({
         ...config,
         // A consumer that crashes while it is being disconnected would start again afterwards.
         retry: { ...retry, ...config.retry, restartOnFailure: async () => !sockets.closed() },
-        partitionAssigners: partitionAssigners.map((create) => remembering(create, staysMember)),
+        partitionAssigners: partitionAssigners.map((create) =>
+          remembering(create, { staysMember, onJoined }),
+        ),
       });
       return sockets.bounded(consumer);
     },
     admin() {
       const { client, sockets } = connected();
       return sockets.bounded(client.admin({ retry }));
+    },
+    reader(topic) {
+      const { client, sockets } = connected();
+      let cluster: Cluster | undefined;
+      // Joins no group: it is made for its connections, which kafkajs hands to the assigners of a consumer.
+      client.consumer({
+        groupId: 'none',
+        retry,
+        partitionAssigners: [
+          (config) => {
+            cluster = config.cluster as unknown as Cluster;
+            return kafkajs.PartitionAssigners.roundRobin(config);
+          },
+        ],
+        allowAutoTopicCreation: false,
+      });
+      return sockets.bounded(recordReader(topic, cluster!));
     },
   };
 }
@@ -203,47 +279,175 @@ function connections() {
   };
 }
 
+const READ_COMMITTED = 1;
+const FETCH_BYTES = 4 * 1024 * 1024;
+const FETCH_PARTITION_BYTES = 1024 * 1024;
+
+function recordReader(topic: string, cluster: Cluster): RecordReader {
+  const target = () => cluster.addMultipleTargetTopics([topic]);
+
+  async function ends(partitions: readonly number[], fromBeginning: boolean): Promise<Map<number, bigint>> {
+    const asked = partitions.map((partition) => ({ partition }));
+    const topics = await cluster.fetchTopicsOffset([{ topic, partitions: asked, fromBeginning }]);
+    return new Map(
+      topics.flatMap((one) => one.partitions.map(({ partition, offset }) => [partition, BigInt(offset)])),
+    );
+  }
+
+  return {
+    connect: () => cluster.connect(),
+    disconnect: () => cluster.disconnect(),
+    async partitions() {
+      await target();
+      await cluster.refreshMetadata();
+      return cluster
+        .findTopicPartitionMetadata(topic)
+        .map(({ partitionId }) => partitionId)
+        .sort((a, b) => a - b);
+    },
+    async offsets(partitions) {
+      await target();
+      const low = await ends(partitions, true);
+      const high = await ends(partitions, false);
+      return new Map(
+        partitions.map((partition) => {
+          const range = { low: low.get(partition), high: high.get(partition) };
+          if (range.low === undefined || range.high === undefined) {
+            throw new Error(`Partition ${partition} of topic ${topic} has no leader now.`);
+          }
+          return [partition, { low: range.low, high: range.high }];
+        }),
+      );
+    },
+    leaders(partitions) {
+      const led = Object.entries(cluster.findLeaderForPartitions(topic, [...partitions]));
+      return new Map(led);
+    },
+    async fetch(leader, offsets, waitMs) {
+      await cluster.refreshMetadataIfNecessary();
+      const broker = await cluster.findBroker({ nodeId: leader });
+      const partitions = [...offsets].map(([partition, offset]) => ({
+        partition,
+        fetchOffset: offset.toString(),
+        maxBytes: FETCH_PARTITION_BYTES,
+      }));
+      try {
+        const { responses } = await broker.fetch({
+          maxWaitTime: waitMs,
+          minBytes: 1,
+          maxBytes: FETCH_BYTES,
+          isolationLevel: READ_COMMITTED,
+          topics: [{ topic, partitions }],
+        });
+        return responses.flatMap((one) =>
+          one.partitions.map((data) => fetched(topic, offsets.get(data.partition)!, data)),
+        );
+      } catch (error) {
+        const { name, partition, host, port } = error as Record<string, unknown>;
+        if (name === 'KafkaJSOffsetOutOfRange') throw new OffsetOutOfRange(partition as number);
+        if (name === 'KafkaJSConnectionClosedError') cluster.removeBroker({ host, port });
+        throw error;
+      }
+    },
+    async refresh() {
+      await cluster.connect();
+      await target();
+      await cluster.refreshMetadata();
+    },
+  };
+}
+
+function fetched(topic: string, offset: bigint, data: PartitionData): Fetched {
+  const { messages, messagesWithinOffset, rawMessages } = new KafkaBatch(topic, offset.toString(), data);
+  const last = messagesWithinOffset.at(-1);
+  // Where the offset lies in what compaction removed, all that came lies before it.
+  const nextOffset =
+    last !== undefined ? BigInt(last.offset) + 1n : rawMessages.length > 0 ? offset + 1n : offset;
+  return { partition: data.partition, messages, nextOffset };
+}
+
 // ── What is mended in kafkajs ──────────────────────────────────────────────────────────────────────────────────
-// It is pinned to its last release, so its inner modules stay as they are. Each of these is a few lines:
-// see the tests of `group.ts` for the first, and `client.test.ts` for the second.
+// It is pinned to its last release, so its inner modules stay as they are.
 
 interface ConsumerGroup {
   readonly assigners: readonly object[];
   memberId: string | null;
+  readonly generationId: number;
+  assigned(): Joined['partitions'];
   joinAndSync(): Promise<void>;
   leave(): Promise<void>;
+}
+interface PartitionData {
+  readonly partition: number;
+}
+interface Cluster {
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  addMultipleTargetTopics(topics: string[]): Promise<void>;
+  refreshMetadata(): Promise<void>;
+  refreshMetadataIfNecessary(): Promise<void>;
+  removeBroker(address: { host: unknown; port: unknown }): void;
+  findTopicPartitionMetadata(topic: string): { partitionId: number }[];
+  findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
+  fetchTopicsOffset(
+    topics: { topic: string; partitions: { partition: number }[]; fromBeginning: boolean }[],
+  ): Promise<{ partitions: { partition: number; offset: string }[] }[]>;
+  findBroker(node: { nodeId: string }): Promise<{
+    fetch(request: {
+      maxWaitTime: number;
+      minBytes: number;
+      maxBytes: number;
+      isolationLevel: number;
+      topics: { topic: string; partitions: { partition: number; fetchOffset: string; maxBytes: number }[] }[];
+    }): Promise<{ responses: { partitions: PartitionData[] }[] }>;
+  }>;
 }
 interface RequestQueue {
   readonly pending: readonly unknown[];
   scheduleCheckPendingRequests(): void;
 }
 const inside = createRequire(createRequire(import.meta.url).resolve('kafkajs'));
+const KafkaBatch: new (
+  topic: string,
+  fetchedOffset: string,
+  data: PartitionData,
+) => Record<'messages' | 'messagesWithinOffset' | 'rawMessages', KafkaMessage[]> =
+  inside('./src/consumer/batch.js');
 const consumerGroup: ConsumerGroup = inside('./src/consumer/consumerGroup.js').prototype;
 const requestQueue: RequestQueue = inside('./src/network/requestQueue/index.js').prototype;
 
+interface Membership extends Required<Pick<MemberConfig, 'staysMember' | 'onJoined'>> {
+  memberId: string | null;
+}
 /** By the assigner, which is one object as long as the consumer lives; the group is a new one after each crash. */
-const members = new WeakMap<object, { memberId: string | null; staysMember: () => boolean }>();
+const memberships = new WeakMap<object, Membership>();
 
-function remembering(create: PartitionAssigner, staysMember: (() => boolean) | undefined): PartitionAssigner {
+function remembering(
+  create: PartitionAssigner,
+  {
+    staysMember = () => false,
+    onJoined = () => {},
+  }: { [Key in 'staysMember' | 'onJoined']: MemberConfig[Key] | undefined },
+): PartitionAssigner {
   return (config) => {
     const assigner = create(config);
-    if (staysMember !== undefined) members.set(assigner, { memberId: null, staysMember });
+    memberships.set(assigner, { memberId: null, staysMember, onJoined });
     return assigner;
   };
 }
-const memberOf = ({ assigners }: ConsumerGroup) => members.get(assigners[0]!);
 
 const { joinAndSync, leave } = consumerGroup;
 consumerGroup.joinAndSync = async function () {
-  const member = memberOf(this);
-  if (member === undefined) return joinAndSync.call(this);
+  const membership = memberships.get(this.assigners[0]!);
+  if (membership === undefined) return joinAndSync.call(this);
   // A member id that the broker does not know any more is answered with an error, after which kafkajs takes none.
-  if (member.staysMember()) this.memberId ??= member.memberId;
+  if (membership.staysMember()) this.memberId ??= membership.memberId;
   await joinAndSync.call(this);
-  member.memberId = this.memberId;
+  membership.memberId = this.memberId;
+  membership.onJoined({ generation: this.generationId, partitions: this.assigned() });
 };
 consumerGroup.leave = async function () {
-  if (memberOf(this)?.staysMember()) return;
+  if (memberships.get(this.assigners[0]!)?.staysMember()) return;
   await leave.call(this);
 };
 
