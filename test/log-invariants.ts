@@ -1,5 +1,5 @@
 /** What must be true of every log, whatever happened to the program that wrote it. Pure. */
-import type { EventEnvelope } from '../contracts/envelope.ts';
+import { type EventEnvelope, isAfter, START } from '../contracts/envelope.ts';
 import type { OdeonEvent } from '../contracts/events/catalogue.ts';
 
 /** A message that the program said it had taken. */
@@ -10,12 +10,14 @@ export interface AcknowledgedMessage {
 }
 
 /**
- * @param events the whole log of an embedded event store, which counts its positions 1, 2, 3, …
+ * @param events the whole log
+ * @param counted whether its positions are 1, 2, 3, …, as an embedded event store counts them
  * @returns what is wrong with it, in words; nothing when all is well
  */
 export function faultsOf(
   events: readonly EventEnvelope[],
   acknowledged: readonly AcknowledgedMessage[] = [],
+  counted = true,
 ): string[] {
   const faults: string[] = [];
   const fault = (text: string) => void faults.push(text);
@@ -24,8 +26,13 @@ export function faultsOf(
   const ids = new Set<string>();
   const nextRevision = new Map<string, number>();
   let time = '';
+  let before = START;
   events.forEach(({ id, position, stream, revision, ...event }, index) => {
-    if (position !== String(index + 1)) fault(`position ${position} stands where ${index + 1} should`);
+    if (counted && position !== String(index + 1)) {
+      fault(`position ${position} stands where ${index + 1} should`);
+    }
+    if (!isAfter(position, before)) fault(`position ${position} follows ${before}`);
+    before = position;
     const expected = nextRevision.get(stream) ?? 0;
     if (revision !== expected) fault(`${stream} has revision ${revision} where ${expected} should be`);
     nextRevision.set(stream, expected + 1);
