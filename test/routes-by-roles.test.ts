@@ -20,8 +20,10 @@ interface Visitor {
 
 const PASSWORD = 'a password that is long enough';
 
-const lets = (access: Access, { permissions }: Visitor): 'in' | 401 | 403 => {
+const lets = (access: Access, { permissions }: Visitor): 'in' | 401 | 403 | 404 => {
   if (access === 'public') return 'in';
+  // Of the routes between services nobody else learns that they are there.
+  if (access === 'service') return 404;
   if (permissions === null) return 401;
   if (access === 'authenticated') return 'in';
   return [access].flat().some((permission) => permissions.has(permission)) ? 'in' : 403;
@@ -46,6 +48,8 @@ const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'PATCH /api/chat/sessions/:id': () => ({ title: 'Changed' }),
   'POST /api/chat/sessions/:id/send': () => ({ message: 'hello', stream: false }),
   'POST /api/v1/chat/:id/message': () => ({ content: 'hello' }),
+  'POST /internal/commands/send-message': () => ({ input: {}, issuer: {} }),
+  'POST /internal/commands/interrupt': () => ({ input: {}, issuer: {} }),
 };
 /** Log in and out without a caller: their own tests say what they do. */
 const withoutCaller = /\/auth\/(login|refresh|logout)$/;

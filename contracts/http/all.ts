@@ -1,5 +1,6 @@
 /** Every route that there is, from one table: the API documents and the routes × roles test read it. */
 import { administration, luna, zerg } from './identity.ts';
+import { internalRoutes } from './internal.ts';
 import * as live from './live.ts';
 import { lunaChatRoutes } from './luna.ts';
 import { operatorRoutes } from './operators.ts';
@@ -20,4 +21,5 @@ export const routes: readonly RouteContract[] = [
   live.streamLog,
   live.streamConversation,
   ...operatorRoutes,
+  ...internalRoutes,
 ];

@@ -26,12 +26,16 @@ export const rolePermissions: Readonly<Record<Role, readonly Permission[]>> = {
   admin: permissions,
 };
 
-/** Who may call: anybody, anybody who is logged in, or whoever holds the permission (of several: any one). */
-export type Access = 'public' | 'authenticated' | Permission | readonly Permission[];
+/**
+ * Who may call: anybody, anybody who is logged in, or whoever holds the permission (of several: any one). `service`:
+ * another process of this deployment, and no user or API key, whatever they hold; to them there is no such route.
+ */
+export type Access = 'public' | 'authenticated' | 'service' | Permission | readonly Permission[];
 
-/** Whether a caller with these permissions may call. */
+/** Whether a user or API key with these permissions may call. */
 export function admits(access: Access, held: ReadonlySet<Permission>): boolean {
   if (access === 'public' || access === 'authenticated') return true;
+  if (access === 'service') return false;
   return typeof access === 'string' ? held.has(access) : access.some((permission) => held.has(permission));
 }
 

@@ -119,3 +119,25 @@ export interface SessionCookies {
   /** The refresh token in a `Cookie` header. */
   refreshTokenIn(header: string | undefined): string | undefined;
 }
+
+/** What a token for a call between services is good for: one method, path and body. */
+export interface ServiceCall {
+  readonly method: string;
+  readonly path: string;
+  readonly body: Uint8Array;
+}
+
+/** Calls between the processes of a deployment, which share its secrets. */
+export interface ServiceTokens {
+  /** A value of the header Authorization, for this call, within the next half a minute. */
+  sign(call: ServiceCall): string;
+  /**
+   * Checks the header before the body is read.
+   * @returns a function that says of the body whether it is the one that was signed; or, as text, why the header is
+   * none of a call with this method and path
+   */
+  verify(
+    authorization: string | undefined,
+    call: Pick<ServiceCall, 'method' | 'path'>,
+  ): string | ((body: Uint8Array) => boolean);
+}

@@ -118,12 +118,19 @@ function isDeeperThan(text: string, maxDepth: number): boolean {
 }
 
 /**
- * The body as parsed JSON; `{}` for an empty one.
- * @throws Refusal VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or SERVICE_UNAVAILABLE; ClientGone
+ * The body as it came in.
+ * @throws Refusal PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or SERVICE_UNAVAILABLE; ClientGone
  */
-export async function readJson(request: IncomingMessage, limits: BodyLimits): Promise<unknown> {
+export async function readBody(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
   checkHeaders(request, limits.maxBytes);
-  const bytes = await readBytes(request, limits);
+  return readBytes(request, limits);
+}
+
+/**
+ * The body as parsed JSON; `{}` for an empty one.
+ * @throws Refusal VALIDATION_ERROR
+ */
+export function parseJson(bytes: Buffer, { maxDepth }: Pick<BodyLimits, 'maxDepth'>): unknown {
   if (bytes.length === 0) return {};
   let text: string;
   try {
@@ -131,8 +138,8 @@ export async function readJson(request: IncomingMessage, limits: BodyLimits): Pr
   } catch {
     throw invalid('is not valid UTF-8');
   }
-  if (isDeeperThan(text, limits.maxDepth)) {
-    throw invalid(`is nested deeper than ${limits.maxDepth} levels`);
+  if (isDeeperThan(text, maxDepth)) {
+    throw invalid(`is nested deeper than ${maxDepth} levels`);
   }
   try {
     return JSON.parse(text);

@@ -1,4 +1,5 @@
 /** What became of a request that failed, and how each surface says it. */
+import { cannotAnswer, type EngineName } from '../../contracts/engines.ts';
 import { type Issue, type RateLimit, Refusal, refusals } from '../../contracts/errors.ts';
 import type { RouteSurface } from '../../contracts/http/route.ts';
 import { StoreUnavailable } from '../event-store/port.ts';
@@ -7,7 +8,7 @@ import type { JsonAnswer } from './port.ts';
 /** So that a hostile body cannot make an answer long. */
 const MAX_ISSUES = 20;
 const MAX_MESSAGE = 300;
-const STORE_RETRY_SECONDS = 5;
+const ENGINE_RETRY_SECONDS = 5;
 
 export interface Failure {
   readonly status: number;
@@ -18,6 +19,10 @@ export interface Failure {
   /** A bug: to be logged with its stack, and told to the client only by its correlation id. */
   readonly internal: boolean;
 }
+
+/** For what is refused before anything is done, because an engine is known to be away. */
+export const engineAway = (engine: EngineName): Refusal =>
+  new Refusal('SERVICE_UNAVAILABLE', cannotAnswer(engine), { retryAfterSeconds: ENGINE_RETRY_SECONDS });
 
 export function failureOf(error: unknown): Failure {
   if (error instanceof Refusal) {
@@ -33,9 +38,9 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof StoreUnavailable) {
     return {
       status: refusals.SERVICE_UNAVAILABLE,
-      message: 'The event store cannot answer now: try again.',
+      message: cannotAnswer(error.engine),
       issues: [],
-      retryAfterSeconds: STORE_RETRY_SECONDS,
+      retryAfterSeconds: ENGINE_RETRY_SECONDS,
       internal: false,
     };
   }

@@ -5,13 +5,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import express, { type Express } from 'express';
 import createRouter from 'find-my-way';
+import type { EngineName } from '../../contracts/engines.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import { admits, isCommand, type RouteContract, type RouteSurface } from '../../contracts/http/route.ts';
-import type { Authenticator } from '../auth/port.ts';
+import type { Authenticator, ServiceTokens } from '../auth/port.ts';
 import type { Logger, Metrics, RouteMetrics } from '../telemetry/port.ts';
-import { type BodyLimits, ClientGone, readJson } from './body.ts';
+import { type BodyLimits, ClientGone, parseJson, readBody } from './body.ts';
 import { createBudget } from './budget.ts';
-import { failureOf, renderFailure } from './errors.ts';
+import { engineAway, failureOf, renderFailure } from './errors.ts';
 import { Exchange, type Settle } from './exchange.ts';
 import {
   checkKey,
@@ -38,6 +39,10 @@ export interface HttpAppOptions {
   readonly limits?: Partial<HttpLimits>;
   /** Origins whose pages may call, as browsers name them (`https://chat.example.org`). Default: none. */
   readonly corsOrigins?: readonly string[];
+  /** Lets other processes of the deployment call the routes that are for services; without it nobody can. */
+  readonly services?: Pick<ServiceTokens, 'verify'>;
+  /** An engine that is known to be away: commands are refused with 503 before anything is done. Null: none. */
+  readonly unavailable?: () => EngineName | null;
 }
 
 export interface HttpLimits {
@@ -79,6 +84,8 @@ interface Target {
   readonly surface: RouteSurface;
   readonly method: string;
   readonly route: string;
+  /** Whether it is to look as if it were not there. */
+  readonly hidden: boolean;
   readonly metrics: RouteMetrics;
   readonly work: (
     exchange: Exchange,
@@ -124,6 +131,29 @@ export function createHttpApp(options: HttpAppOptions): Express {
 
   const renderAnswer = (answer: Answer): Outgoing => ('stream' in answer ? answer : render(answer));
 
+  /**
+   * Whoever is no service gets the answer of a path that does not exist.
+   * @returns what the body must pass, once it has been read
+   */
+  function authoriseService(
+    contract: RouteContract,
+    exchange: Exchange,
+    path: string,
+  ): (body: Uint8Array) => void {
+    const refuseCall = (reason: string): never => {
+      const { correlationId, address } = exchange;
+      logger.warn({ correlationId, address, route: path, reason }, 'A call that is for services was refused');
+      throw notFound(path);
+    };
+    if (options.services === undefined) return refuseCall('this process takes none');
+    const { method } = contract;
+    const verified = options.services.verify(exchange.headers.authorization, { method, path });
+    if (typeof verified === 'string') return refuseCall(verified);
+    return (body) => {
+      if (!verified(body)) refuseCall('its body is not the one that was signed');
+    };
+  }
+
   async function authorise(contract: RouteContract, exchange: Exchange): Promise<void> {
     if (contract.access === 'public') return;
     const { authorization, cookie } = exchange.headers;
@@ -147,9 +177,20 @@ export function createHttpApp(options: HttpAppOptions): Express {
     const derived = contract.repeat === 'derived';
 
     return async (exchange, request, params, search) => {
-      if (command) refuseForeign(request.headers, corsOrigins);
-      await authorise(contract, exchange);
-      const body = contract.body === undefined ? undefined : await readJson(request, bodyLimits);
+      const isService = contract.access === 'service';
+      const checkBody = isService ? authoriseService(contract, exchange, pathOf(request)) : null;
+      if (command) {
+        refuseForeign(request.headers, corsOrigins);
+        const away = options.unavailable?.() ?? null;
+        if (away !== null) throw engineAway(away);
+      }
+      if (!isService) await authorise(contract, exchange);
+      let body: unknown;
+      if (contract.body !== undefined || checkBody !== null) {
+        const bytes = await readBody(request, bodyLimits);
+        checkBody?.(bytes);
+        if (contract.body !== undefined) body = parseJson(bytes, bodyLimits);
+      }
       const query = contract.query === undefined ? undefined : parseQuery(search);
       const input = { ...validate({ params, query, body }), context: exchange };
 
@@ -191,6 +232,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
       surface,
       method,
       route: path,
+      hidden: one.contract.access === 'service',
       metrics: metrics.route({ surface, method, route: path }),
       work: workOf(one),
     };
@@ -204,10 +246,14 @@ export function createHttpApp(options: HttpAppOptions): Express {
       surface,
       method: known,
       route,
+      hidden: false,
       metrics: metrics.route({ surface, method: known, route }),
       work: async (exchange, request) => {
         const path = pathOf(request);
-        const allowed = METHODS.filter((candidate) => router.find(candidate, path) !== null);
+        const allowed = METHODS.filter((candidate) => {
+          const found = router.find(candidate, path);
+          return found !== null && !(found.store as Target).hidden;
+        });
         if (allowed.length === 0 && request.url !== '*') throw notFound(path);
         const allow = [...allowed, ...(allowed.includes('GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ');
         if (request.method === 'OPTIONS') {

@@ -1,0 +1,301 @@
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  request,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { createCommandBus } from '../../command-service/bus.ts';
+import { createChatCommands, metaOf } from '../../command-service/chat.ts';
+import { startConversation } from '../../command-service/domain/conversation.ts';
+import { internalCommandEndpoints } from '../../command-service/http/internal.ts';
+import type { ChatCommands, Issuer } from '../../contracts/commands/conversation.ts';
+import type { EventEnvelope } from '../../contracts/envelope.ts';
+import { Refusal } from '../../contracts/errors.ts';
+import { createServiceTokens } from '../auth/service-tokens.ts';
+import { createInProcessSignalBus } from '../bus/in-process.ts';
+import { StoreUnavailable } from '../event-store/port.ts';
+import { openSqliteEventStore } from '../event-store/sqlite.ts';
+import { withCatalogue } from '../event-store/with-catalogue.ts';
+import { caller, type Fixture, serveFixture } from '../http/fixture.ts';
+import { createRemoteChatCommands } from './remote.ts';
+
+const tokens = createServiceTokens({ secret: Buffer.alloc(32, 1) });
+const logged: string[] = [];
+const logger = { warn: (_fields: object, text?: string) => void logged.push(text ?? '') };
+
+const issuer = (changes: Partial<Issuer> = {}): Issuer => ({
+  caller: { ...caller('ada', new Set(['chat:read', 'chat:write'])), sessionId: 's1', expiresAtMs: 17 },
+  commandId: randomUUID(),
+  correlationId: randomUUID(),
+  surface: 'zerg',
+  retried: false,
+  ...changes,
+});
+const message = { conversationId: '0123456789ab', content: 'hello \ud83d\ude00 \u0000', model: null };
+const sent = { messageId: 'msg_1', turnId: 'turn_1', position: '17-4', waiting: 2 };
+
+async function refusalOf(command: Promise<unknown>): Promise<Refusal> {
+  const error = await command.then(
+    () => new Error('it was carried out'),
+    (reason: unknown) => reason,
+  );
+  if (!(error instanceof Refusal)) throw error;
+  return error;
+}
+
+/** A command service whose commands the test stands for. */
+async function serve(
+  commands: ChatCommands,
+  unavailable: () => 'event store' | null = () => null,
+): Promise<Fixture> {
+  return serveFixture({ services: tokens, unavailable, endpoints: internalCommandEndpoints({ commands }) });
+}
+
+/** A server that does with each request what the next of `acts` does. */
+async function actingServer(...acts: ((request: IncomingMessage, response: ServerResponse) => void)[]) {
+  let seen = 0;
+  const listener: RequestListener = (incoming, response) =>
+    acts[Math.min(seen++, acts.length - 1)]!(incoming, response);
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    seen: () => seen,
+    async close() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+const cut = (incoming: IncomingMessage) => incoming.socket.destroy();
+const silent = () => undefined;
+const answers =
+  (status: number, text: string, headers = {}) =>
+  (_: IncomingMessage, response: ServerResponse) =>
+    void response.writeHead(status, headers).end(text);
+/** Carries the request out at `target`, and gives the answer to `then`. */
+const passedOn =
+  (target: string, then: (answer: string, response: ServerResponse) => void) =>
+  (incoming: IncomingMessage, response: ServerResponse) => {
+    const { method, headers } = incoming;
+    incoming.pipe(
+      request(target + incoming.url, { method, headers }, (answer) => {
+        let text = '';
+        answer.setEncoding('utf8').on('data', (part) => (text += part));
+        answer.on('end', () => then(text, response));
+      }),
+    );
+  };
+
+describe('Commands that are passed on to the command service', () => {
+  let closing: (() => Promise<unknown>)[];
+  beforeEach(() => {
+    closing = [];
+    logged.length = 0;
+  });
+  afterEach(async () => {
+    for (const close of closing.reverse()) await close();
+  });
+  const opened = <Opened extends { close(): Promise<unknown> }>(thing: Opened): Opened => {
+    closing.push(() => thing.close());
+    return thing;
+  };
+  const remote = (url: string, timeoutMs = 5_000) =>
+    createRemoteChatCommands({ url, tokens, logger, timeoutMs });
+
+  it('arrive as they were issued, and answer as they were answered', async () => {
+    const arrived: unknown[] = [];
+    const service = opened(
+      await serve({
+        sendMessage: async (...command) => {
+          arrived.push(command);
+          return sent;
+        },
+        interrupt: async (...command) => {
+          arrived.push(command);
+          return { turnId: null, position: null };
+        },
+      }),
+    );
+    const commands = remote(`${service.url}/`);
+    const by = issuer();
+    expect(await commands.sendMessage(message, by)).to.deep.equal(sent);
+    const interrupt = { conversationId: '0123456789ab', turnId: null };
+    expect(await commands.interrupt(interrupt, by)).to.deep.equal({ turnId: null, position: null });
+    expect(arrived).to.deep.equal([
+      [message, by],
+      [interrupt, by],
+    ]);
+    expect(service.logged.join()).to.include(by.correlationId);
+  });
+
+  it('are refused as the command service refuses them', async () => {
+    const refusals = [
+      new Refusal('NOT_FOUND', 'Session not found.'),
+      new Refusal('CONFLICT', 'The conversation has ended.'),
+      new Refusal('VALIDATION_ERROR', 'Wrong.', { issues: [{ path: ['content', 3], message: 'is empty' }] }),
+      new Refusal('RATE_LIMIT_EXCEEDED', 'Slowly.', {
+        retryAfterSeconds: 7.5,
+        rateLimit: { limit: 3, windowSeconds: 60 },
+      }),
+    ];
+    for (const refusal of refusals) {
+      const service = opened(
+        await serve({ sendMessage: () => Promise.reject(refusal), interrupt: () => Promise.reject(refusal) }),
+      );
+      const got = await refusalOf(remote(service.url).sendMessage(message, issuer()));
+      expect({ ...got, message: got.message }).to.deep.equal({ ...refusal, message: refusal.message });
+    }
+    expect(logged).to.deep.equal([]);
+  });
+
+  it('say which engine is away, and when to try again', async () => {
+    let calls = 0;
+    const fail = async () => {
+      calls++;
+      throw new StoreUnavailable('mongodb://secret:27017: ECONNREFUSED', { engine: 'read models' });
+    };
+    const failing = opened(await serve({ sendMessage: fail, interrupt: fail }));
+    const refusal = await refusalOf(remote(failing.url).sendMessage(message, issuer()));
+    expect(refusal).to.include({ code: 'SERVICE_UNAVAILABLE', retryAfterSeconds: 5 });
+    expect(refusal.message).to.equal('The read models cannot answer now: try again.');
+
+    const away = opened(await serve({ sendMessage: fail, interrupt: fail }, () => 'event store'));
+    const gate = await refusalOf(remote(away.url).sendMessage(message, issuer()));
+    expect(gate.message).to.equal('The event store cannot answer now: try again.');
+    expect(calls).to.equal(1);
+  });
+
+  it('are refused when nobody is there, after one repeat', async () => {
+    const gone = await actingServer(silent);
+    await gone.close();
+    const refusal = await refusalOf(remote(gone.url).sendMessage(message, issuer()));
+    expect(refusal).to.include({ code: 'SERVICE_UNAVAILABLE', retryAfterSeconds: 2 });
+    expect(logged).to.have.length(2);
+  });
+
+  it('take no longer than their bound when nobody answers', async () => {
+    const deaf = opened(await actingServer(silent));
+    const startedMs = performance.now();
+    const refusal = await refusalOf(remote(deaf.url, 300).sendMessage(message, issuer()));
+    expect(refusal.code).to.equal('SERVICE_UNAVAILABLE');
+    expect(performance.now() - startedMs).to.be.within(280, 3_000);
+    expect(deaf.seen()).to.equal(2);
+  });
+
+  for (const [how, lose] of [
+    ['cut off', cut],
+    ['without an answer', silent],
+    ['lost by a proxy', answers(502, '<html>')],
+    ['timed out at a proxy', answers(504, '')],
+  ] as const) {
+    it(`are repeated once, as a repetition, when the first try is ${how}`, async () => {
+      const tries: Issuer[] = [];
+      const service = opened(
+        await serve({
+          sendMessage: async (_input, by) => {
+            tries.push(by);
+            return sent;
+          },
+          interrupt: () => Promise.reject(new Error('not asked')),
+        }),
+      );
+      const proxy = opened(
+        await actingServer(
+          lose,
+          passedOn(service.url, (text, response) => void response.end(text)),
+        ),
+      );
+      const by = issuer();
+      expect(await remote(proxy.url, 2_000).sendMessage(message, by)).to.deep.equal(sent);
+      expect(tries).to.deep.equal([{ ...by, retried: true }]);
+    });
+  }
+
+  it('are not repeated, and said to be a mistake, where the answer is none of a command service', async () => {
+    for (const act of [
+      answers(404, '{"error":"Not found"}'),
+      answers(200, '{"result":{}}'),
+      answers(500, ''),
+      answers(302, '', { Location: '/x' }),
+    ]) {
+      const other = opened(await actingServer(act));
+      const error = await remote(other.url)
+        .interrupt({ conversationId: 'c', turnId: null }, issuer())
+        .catch((reason: unknown) => reason);
+      expect(error).to.be.instanceOf(Error).and.not.instanceOf(Refusal);
+      expect((error as Error).message).to.match(
+        /gave an answer to \/internal\/commands\/interrupt that is none/,
+      );
+      expect(other.seen()).to.equal(1);
+    }
+  });
+
+  it('are not taken from a process with other keys', async () => {
+    const never = () => Promise.reject(new Error('it was carried out'));
+    const service = opened(await serve({ sendMessage: never, interrupt: never }));
+    const others = createServiceTokens({ secret: Buffer.alloc(32, 2) });
+    const commands = createRemoteChatCommands({ url: service.url, tokens: others, logger });
+    const error = await commands.sendMessage(message, issuer()).catch((reason: unknown) => reason);
+    expect((error as Error).message).to.match(/\(404\): it is no command node, has other keys/);
+  });
+
+  it('need a URL of HTTP, without credentials', () => {
+    for (const url of ['', 'command:3080', 'ftp://command', 'http://ada:secret@command:3080']) {
+      expect(() => remote(url), url).to.throw(/must be http:\/\/ or https:\/\/, without credentials/);
+    }
+  });
+
+  it('are carried out once, also when the answer to the first try is lost', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'odeon-remote-'));
+    closing.push(() => rm(directory, { recursive: true }));
+    const store = opened(withCatalogue(await openSqliteEventStore({ directory })));
+    const signals = opened(createInProcessSignalBus({ onError: (error) => expect.fail(String(error)) }));
+    const bus = createCommandBus({
+      store,
+      snapshots: { get: async () => null, put: async () => undefined },
+      onSnapshotError: (error) => expect.fail(String(error)),
+    });
+    const by = issuer();
+    const { conversationId } = message;
+    await bus.dispatch(
+      startConversation,
+      { conversationId, owner: 'ada', title: null, mode: 'build', model: null },
+      metaOf(issuer()),
+    );
+    const service = opened(await serve(createChatCommands(bus, signals)));
+    const proxy = opened(
+      await actingServer(
+        passedOn(service.url, (_text, response) => response.socket?.destroy()),
+        passedOn(service.url, (text, response) => void response.end(text)),
+      ),
+    );
+    const answer = await remote(proxy.url).sendMessage(message, by);
+    expect(proxy.seen()).to.equal(2);
+    const stream: EventEnvelope[] = [];
+    for await (const page of store.readStream(`conversation-${conversationId}`)) stream.push(...page);
+    expect(stream.map(({ type }) => type)).to.deep.equal(['ConversationStarted', 'MessageSent']);
+    expect(answer.position).to.equal(stream[1]!.position);
+    expect(stream[1]!).to.deep.include({
+      actor: by.caller.actor,
+      correlationId: by.correlationId,
+      surface: 'zerg',
+    });
+
+    const stranger = { ...issuer(), caller: caller('bob', new Set(['chat:write'])) };
+    expect((await refusalOf(remote(service.url).sendMessage(message, stranger))).code).to.equal('NOT_FOUND');
+    const empty = await refusalOf(remote(service.url).sendMessage({ ...message, content: '' }, by));
+    expect(empty.code).to.equal('VALIDATION_ERROR');
+    expect(empty.issues).not.to.deep.equal([]);
+  });
+});
