@@ -206,6 +206,8 @@ async function start(
     status: () => (isReady() ? 'healthy' : 'starting'),
     version,
     metrics,
+    roles,
+    engines: () => [],
   });
   if (roles.has('command')) {
     const { answerTimeoutMs } = config;

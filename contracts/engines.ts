@@ -6,15 +6,14 @@ export type EngineName = z.infer<typeof engineName>;
 
 export const engineStatus = z.object({
   name: engineName,
-  /** `embedded`, or which server it is: `EventStoreDB`, `Kafka`, `MongoDB`. */
-  kind: z.string(),
-  /** Where it is: a folder or file of the embedded one, or the server's address. */
-  address: z.string(),
+  kind: z.enum(['embedded', 'server']),
+  /** Without credentials; null where it is part of this process. */
+  address: z.string().nullable(),
   available: z.boolean(),
-  /** Why it cannot be used; null when it can. */
+  /** Why it cannot be used at the moment. */
   problem: z.string().nullable(),
 });
-export type EngineStatus = z.infer<typeof engineStatus>;
+export type EngineStatus = Readonly<z.infer<typeof engineStatus>>;
 
 /** What a client is told, who has no business with addresses. */
 export const cannotAnswer = (engine: EngineName): string => `The ${engine} cannot answer now: try again.`;

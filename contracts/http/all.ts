@@ -5,12 +5,11 @@ import * as live from './live.ts';
 import { lunaChatRoutes } from './luna.ts';
 import { operatorRoutes } from './operators.ts';
 import type { RouteContract } from './route.ts';
-import * as system from './system.ts';
+import { systemRoutes } from './system.ts';
 import { zergChatRoutes } from './zerg.ts';
 
 export const routes: readonly RouteContract[] = [
-  system.getHealth,
-  system.getMetrics,
+  ...systemRoutes,
   ...Object.values(luna),
   ...Object.values(zerg),
   ...Object.values(administration),

@@ -1,17 +1,31 @@
 /** Routes for whatever runs the program: is it ready, and how is it doing. */
 import { z } from 'zod';
+import { engineStatus } from '../engines.ts';
 import { route } from './route.ts';
 
-/** Further keys may come. */
+export const serviceRoles = ['command', 'query', 'projections', 'processes'] as const;
+export type ServiceRole = (typeof serviceRoles)[number];
+
+/**
+ * Further keys may come. Anybody may read it: it names addresses of engines and says why they cannot be used, and
+ * never who logs in there. What faces the internet should pass on none of it (see deploy/nginx.conf).
+ */
 const health = z.looseObject({
-  status: z.enum(['healthy', 'starting', 'stopping']),
+  /** `unavailable`: it runs, but an engine that its roles need does not answer. */
+  status: z.enum(['healthy', 'starting', 'unavailable', 'stopping']),
   service: z.literal('odeon'),
   version: z.string(),
   /** RFC 3339. */
   timestamp: z.string(),
   uptimeSeconds: z.number(),
+  roles: z.array(z.enum(serviceRoles)),
+  engines: z.array(engineStatus),
+  /** What it waits for before it can do all that its roles ask: engines that do not answer. Null when for nothing. */
+  waitingFor: z.string().nullable(),
 });
 export type Health = z.infer<typeof health>;
+
+const readiness = { 200: health, 503: health };
 
 export const getHealth = route({
   surface: 'odeon',
@@ -19,7 +33,20 @@ export const getHealth = route({
   path: '/health',
   summary: 'Whether requests can be served: 200 when they can, 503 until then and during shutdown.',
   access: 'public',
-  answers: { 200: health, 503: health },
+  answers: readiness,
+});
+
+export const getReadiness = route({
+  ...getHealth,
+  path: '/health/ready',
+  summary: 'As /health: whether to send requests here.',
+});
+
+export const getLiveness = route({
+  ...getHealth,
+  path: '/health/live',
+  summary: 'Whether the process can answer at all: always 200. To be started again when it does not.',
+  answers: { 200: health },
 });
 
 export const getMetrics = route({
@@ -30,3 +57,5 @@ export const getMetrics = route({
   access: 'public',
   answers: { 200: 'stream' },
 });
+
+export const systemRoutes = [getHealth, getReadiness, getLiveness, getMetrics] as const;

@@ -1,7 +1,9 @@
 import { once } from 'node:events';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import type { Health } from '../../contracts/http/system.ts';
+import type { EngineStatus } from '../../contracts/engines.ts';
+import { getHealth, type Health, type ServiceRole, serviceRoles } from '../../contracts/http/system.ts';
 import { createHttpServer } from '../../infra/http/node-server.ts';
 import { createHttpApp } from '../../infra/http/server.ts';
 import { createLogger } from '../../infra/telemetry/logger.ts';
@@ -9,44 +11,143 @@ import { createMetrics } from '../../infra/telemetry/metrics.ts';
 import { systemEndpoints } from './system.ts';
 
 describe('The system’s routes', () => {
-  let status: Health['status'] = 'starting';
-  const metrics = createMetrics();
-  const refuseAll = () => Promise.reject(new Error('not asked'));
-  const server = createHttpServer(
-    createHttpApp({
-      endpoints: systemEndpoints({ status: () => status, version: '1.2.3', metrics }),
-      authenticator: { authenticate: refuseAll, recheck: refuseAll },
-      settle: { position: () => '0', waitFor: refuseAll, timeoutMs: 1 },
-      idempotency: { accept: refuseAll, answered: refuseAll },
-      fingerprintSecret: 'secret',
-      logger: createLogger({ level: 'silent' }),
-      metrics,
-    }),
-  );
+  let status: 'healthy' | 'starting' | 'stopping';
+  let engines: EngineStatus[];
+  let server: Server;
   let url: string;
-  before(async () => {
+
+  async function start(...roles: ServiceRole[]): Promise<void> {
+    const metrics = createMetrics();
+    const refuseAll = () => Promise.reject(new Error('not asked'));
+    server = createHttpServer(
+      createHttpApp({
+        endpoints: systemEndpoints({
+          status: () => status,
+          version: '1.2.3',
+          metrics,
+          roles: new Set(roles),
+          engines: () => engines,
+        }),
+        authenticator: { authenticate: refuseAll, recheck: refuseAll },
+        settle: { position: () => '0', waitFor: refuseAll, timeoutMs: 1 },
+        idempotency: { accept: refuseAll, answered: refuseAll },
+        fingerprintSecret: 'secret',
+        logger: createLogger({ level: 'silent' }),
+        metrics,
+      }),
+    );
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  }
+  beforeEach(() => {
+    status = 'healthy';
+    engines = [
+      engine('event store'),
+      engine('bus'),
+      { ...engine('read models'), kind: 'embedded', address: null },
+    ];
   });
-  after(() => {
+  afterEach(() => {
     server.closeAllConnections();
     server.close();
   });
 
-  it('tell when it is ready', async () => {
-    expect((await fetch(`${url}/health`)).status).to.equal(503);
-    status = 'healthy';
-    const answer = await fetch(`${url}/health`);
-    expect(answer.status).to.equal(200);
+  const engine = (name: EngineStatus['name'], problem: string | null = null): EngineStatus => ({
+    name,
+    kind: 'server',
+    address: `${name.replace(' ', '-')}.internal:9000`,
+    available: problem === null,
+    problem,
+  });
+  const away = (name: EngineStatus['name'], problem = 'connect ECONNREFUSED') => {
+    engines = engines.map((one) => (one.name === name ? engine(name, problem) : one));
+  };
+  async function ask(path: string): Promise<{ status: number; retryAfter: string | null; body: Health }> {
+    const answer = await fetch(url + path);
     const body = (await answer.json()) as Health;
-    expect(body).to.include({ status: 'healthy', service: 'odeon', version: '1.2.3' });
-    expect(Date.parse(body.timestamp)).to.be.closeTo(Date.now(), 5_000);
-    status = 'stopping';
-    expect((await fetch(`${url}/health`)).status).to.equal(503);
+    // What is said is what the contract says.
+    expect(getHealth.answers[200]).to.have.property('parse');
+    (getHealth.answers[200] as { parse(value: unknown): unknown }).parse(body);
+    return { status: answer.status, retryAfter: answer.headers.get('retry-after'), body };
+  }
+
+  it('tell when it is ready, and always that it is alive', async () => {
+    await start(...serviceRoles);
+    for (const now of ['starting', 'stopping'] as const) {
+      status = now;
+      for (const path of ['/health', '/health/ready']) {
+        expect(await ask(path), `${now} ${path}`).to.deep.include({ status: 503, retryAfter: '5' });
+      }
+      expect((await ask('/health/live')).status).to.equal(200);
+      expect((await ask('/health/live')).body.status).to.equal(now);
+    }
+    status = 'healthy';
+    for (const path of ['/health', '/health/ready', '/health/live']) {
+      const answer = await ask(path);
+      expect(answer, path).to.deep.include({ status: 200, retryAfter: null });
+      expect(answer.body).to.deep.include({
+        status: 'healthy',
+        service: 'odeon',
+        version: '1.2.3',
+        roles: serviceRoles,
+        engines,
+        waitingFor: null,
+      });
+      expect(Date.parse(answer.body.timestamp)).to.be.closeTo(Date.now(), 5_000);
+    }
+  });
+
+  it('tell which engine it waits for, and why', async () => {
+    await start('projections');
+    status = 'starting';
+    away('event store');
+    away('bus', 'no broker answers');
+    const { body } = await ask('/health');
+    expect(body.waitingFor).to.equal(
+      'the event store at event-store.internal:9000: connect ECONNREFUSED; the bus at bus.internal:9000: no broker answers',
+    );
+    expect(body.engines.filter(({ available }) => !available).map(({ name }) => name)).to.deep.equal([
+      'event store',
+      'bus',
+    ]);
+  });
+
+  for (const [role, name, expected] of [
+    ['query', 'read models', 503],
+    ['query', 'event store', 200],
+    ['query', 'bus', 200],
+    ['command', 'event store', 503],
+    ['command', 'read models', 503],
+    ['command', 'bus', 200],
+    ['projections', 'bus', 503],
+    ['processes', 'bus', 503],
+  ] as const) {
+    it(`a ${role} node without the ${name} is ${expected === 200 ? 'ready all the same' : 'not ready'}`, async () => {
+      await start(role);
+      away(name);
+      const answer = await ask('/health/ready');
+      expect(answer.status).to.equal(expected);
+      expect(answer.body.status).to.equal(expected === 200 ? 'healthy' : 'unavailable');
+      expect(answer.body.waitingFor).to.match(new RegExp(`^the ${name}`));
+      expect((await ask('/health/live')).status).to.equal(200);
+    });
+  }
+
+  it('never name who logs in at an engine', async () => {
+    await start('query');
+    const problem =
+      'Authentication failed for mongodb://ada:hunter2@mongo:27017/odeon?password=hunter3 and esdb://b:hun/ter4@es:2113; ' +
+      'sasl password: hunter5, apiKey="hunter6"';
+    engines = [{ ...engine('read models', problem), address: 'mongodb://ada:hunter2@mongo:27017' }];
+    const { body } = await ask('/health');
+    expect(JSON.stringify(body)).not.to.match(/hun\/?ter|ada/);
+    expect(body.engines[0]?.address).to.equal('mongodb://mongo:27017');
+    expect(body.engines[0]?.problem).to.match(/Authentication failed for mongodb:\/\/mongo:27017/);
   });
 
   it('give the numbers in the Prometheus text format', async () => {
+    await start('query');
     const answer = await fetch(`${url}/metrics`);
     expect(answer.headers.get('content-type')).to.match(/^text\/plain; version=0\.0\.4/);
     expect(await answer.text()).to.include('# TYPE odeon_http_requests_total counter');

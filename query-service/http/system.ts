@@ -1,27 +1,74 @@
-/** `GET /health` and `GET /metrics`. */
-import { getHealth, getMetrics, type Health } from '../../contracts/http/system.ts';
-import { type Endpoint, endpoint } from '../../infra/http/port.ts';
+/** `GET /health`, `/health/ready`, `/health/live` and `/metrics`. */
+import type { EngineName, EngineStatus } from '../../contracts/engines.ts';
+import {
+  getHealth,
+  getLiveness,
+  getMetrics,
+  getReadiness,
+  type Health,
+  type ServiceRole,
+} from '../../contracts/http/system.ts';
+import { type Answer, type Endpoint, endpoint } from '../../infra/http/port.ts';
 import type { Metrics } from '../../infra/telemetry/port.ts';
 
 export interface SystemDependencies {
-  /** What the process can do now. */
-  readonly status: () => Health['status'];
+  /** How far the process is itself; whether its engines can be used is looked up in `engines`. */
+  readonly status: () => 'healthy' | 'starting' | 'stopping';
   readonly version: string;
   readonly metrics: Pick<Metrics, 'render'>;
+  readonly roles: Iterable<ServiceRole>;
+  readonly engines: () => readonly EngineStatus[];
 }
 
-export function systemEndpoints({ status, version, metrics }: SystemDependencies): Endpoint[] {
+/**
+ * The engines without which a process of a role can do nothing of use. Without the event store or the bus a query
+ * node still answers from the read models, so it goes on getting requests.
+ */
+const needs: Readonly<Record<ServiceRole, readonly EngineName[]>> = {
+  command: ['event store', 'read models'],
+  query: ['read models'],
+  projections: ['event store', 'bus', 'read models'],
+  processes: ['event store', 'bus', 'read models'],
+};
+const RETRY_SECONDS = 5;
+
+export function systemEndpoints({
+  status,
+  version,
+  metrics,
+  roles,
+  engines,
+}: SystemDependencies): Endpoint[] {
+  const ownRoles = [...roles];
+  const needed = new Set(ownRoles.flatMap((role) => needs[role]));
+
+  function health(): Health {
+    const seen = engines().map(shown);
+    const away = seen.filter(({ available }) => !available);
+    const own = status();
+    return {
+      status: own === 'healthy' && away.some(({ name }) => needed.has(name)) ? 'unavailable' : own,
+      service: 'odeon',
+      version,
+      timestamp: new Date().toISOString(),
+      uptimeSeconds: Math.floor(process.uptime()),
+      roles: ownRoles,
+      engines: seen,
+      waitingFor: away.length === 0 ? null : away.map(described).join('; '),
+    };
+  }
+
+  function readiness(): Answer {
+    const body = health();
+    return body.status === 'healthy'
+      ? { status: 200, body }
+      : { status: 503, body, headers: { 'Retry-After': String(RETRY_SECONDS) } };
+  }
+
   return [
-    endpoint(getHealth, () => {
-      const body: Health = {
-        status: status(),
-        service: 'odeon',
-        version,
-        timestamp: new Date().toISOString(),
-        uptimeSeconds: Math.floor(process.uptime()),
-      };
-      return { status: body.status === 'healthy' ? 200 : 503, body };
-    }),
+    endpoint(getHealth, readiness),
+    endpoint(getReadiness, readiness),
+    endpoint(getLiveness, () => ({ status: 200, body: health() })),
     endpoint(getMetrics, async () => {
       const { contentType, text } = await metrics.render();
       return {
@@ -33,3 +80,21 @@ export function systemEndpoints({ status, version, metrics }: SystemDependencies
     }),
   ];
 }
+
+const described = ({ name, address, problem }: EngineStatus): string =>
+  `the ${name}${address === null ? '' : ` at ${address}`}${problem === null ? '' : `: ${problem}`}`;
+
+/** Whatever a driver says of its server: who logs in there is nobody's business. */
+const shown = ({ name, kind, address, available, problem }: EngineStatus): EngineStatus => ({
+  name,
+  kind,
+  address: address && withoutCredentials(address),
+  available,
+  problem: problem && withoutCredentials(problem),
+});
+
+/** Takes `user:password@` out of URLs, and the values of what is called a password, secret, token or key. */
+const withoutCredentials = (text: string): string =>
+  text
+    .replace(/\/\/\S*@/g, '//')
+    .replace(/((?:passw(?:or)?d|secret|token|key)\w*["']?\s*[=:]\s*)[^\s&;,]+/gi, '$1…');
