@@ -1,51 +1,63 @@
-/** The bus of committed events of one process: a single partition, straight from the event store. */
-import { setTimeout as delay } from 'node:timers/promises';
+/** The event bus of one process: the whole log is one partition, straight from the event store. */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { EventStore } from '../event-store/port.ts';
 import type { EventBus, Partition } from './port.ts';
 
-/** Before work that ended or threw is begun again. */
-const PAUSE_MS = 1_000;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 2_000;
 
 export interface InProcessEventBusOptions {
   readonly store: EventStore;
-  /** What the work of a group threw: it is begun again. */
+  /** What the work of a group threw; it is begun again. Must not throw. */
   readonly onError: (error: unknown, group: string) => void;
 }
 
 export function createInProcessEventBus({ store, onError }: InProcessEventBusOptions): EventBus {
-  const closing = new AbortController();
-
+  const consumers = new Set<{ stop(): Promise<void> }>();
+  let closed = false;
   return {
     partitions: 1,
     partitionOf: () => 0,
     async consume(group, work) {
+      if (closed) throw new Error('The event bus is closed.');
       const stopping = new AbortController();
-      const signal = AbortSignal.any([stopping.signal, closing.signal]);
+      const { signal } = stopping;
       const partition: Partition = {
         number: 0,
         holds: () => true,
-        subscribe: (options) => store.subscribe(options),
+        subscribe: (options) =>
+          store.subscribe({ ...options, signal: AbortSignal.any([options.signal, signal]) }),
         signal,
       };
-      const working = (async () => {
-        while (!signal.aborted) {
+      const running = (async () => {
+        for (
+          let pauseMs = FIRST_PAUSE_MS;
+          !signal.aborted;
+          pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)
+        ) {
+          const began = performance.now();
           try {
             await work(partition);
           } catch (error) {
             if (!signal.aborted) onError(error, group);
           }
-          await delay(PAUSE_MS, undefined, { signal }).catch(() => {});
+          if (performance.now() - began > LONGEST_PAUSE_MS) pauseMs = FIRST_PAUSE_MS; // it had worked meanwhile
+          await pause(pauseMs, undefined, { signal }).catch(() => {});
         }
       })();
-      return {
+      const consumer = {
         async stop() {
           stopping.abort();
-          await working;
+          await running;
+          consumers.delete(consumer);
         },
       };
+      consumers.add(consumer);
+      return consumer;
     },
     async close() {
-      closing.abort();
+      closed = true;
+      await Promise.all([...consumers].map((consumer) => consumer.stop()));
     },
   };
 }

@@ -74,6 +74,8 @@ export interface MemberConfig extends ConsumerConfig {
   readonly staysMember?: () => boolean;
   /** Told after each time the group has given out its partitions anew. Must not throw. */
   readonly onJoined?: (joined: Joined) => void;
+  /** Told when the broker says that it does not count as a member any more; it joins as a new one then. */
+  readonly onLost?: () => void;
 }
 
 export interface Joined {
@@ -179,6 +181,7 @@ export function createKafka(options: KafkaOptions): Kafka {
     consumer({
       staysMember,
       onJoined,
+      onLost,
       partitionAssigners = [kafkajs.PartitionAssigners.roundRobin],
       ...config
     }) {
@@ -188,7 +191,7 @@ export function createKafka(options: KafkaOptions): Kafka {
         // A consumer that crashes while it is being disconnected would start again afterwards.
         retry: { ...retry, ...config.retry, restartOnFailure: async () => !sockets.closed() },
         partitionAssigners: partitionAssigners.map((create) =>
-          remembering(create, { staysMember, onJoined }),
+          remembering(create, { staysMember, onJoined, onLost }),
         ),
       });
       return sockets.bounded(consumer);
@@ -416,8 +419,10 @@ const KafkaBatch: new (
 const consumerGroup: ConsumerGroup = inside('./src/consumer/consumerGroup.js').prototype;
 const requestQueue: RequestQueue = inside('./src/network/requestQueue/index.js').prototype;
 
-interface Membership extends Required<Pick<MemberConfig, 'staysMember' | 'onJoined'>> {
+type MembershipConfig = Pick<MemberConfig, 'staysMember' | 'onJoined' | 'onLost'>;
+interface Membership extends Required<MembershipConfig> {
   memberId: string | null;
+  group: ConsumerGroup | null;
 }
 /** By the assigner, which is one object as long as the consumer lives; the group is a new one after each crash. */
 const memberships = new WeakMap<object, Membership>();
@@ -427,11 +432,12 @@ function remembering(
   {
     staysMember = () => false,
     onJoined = () => {},
-  }: { [Key in 'staysMember' | 'onJoined']: MemberConfig[Key] | undefined },
+    onLost = () => {},
+  }: { [Key in keyof MembershipConfig]: MembershipConfig[Key] | undefined },
 ): PartitionAssigner {
   return (config) => {
     const assigner = create(config);
-    memberships.set(assigner, { memberId: null, staysMember, onJoined });
+    memberships.set(assigner, { staysMember, onJoined, onLost, memberId: null, group: null });
     return assigner;
   };
 }
@@ -440,9 +446,15 @@ const { joinAndSync, leave } = consumerGroup;
 consumerGroup.joinAndSync = async function () {
   const membership = memberships.get(this.assigners[0]!);
   if (membership === undefined) return joinAndSync.call(this);
-  // A member id that the broker does not know any more is answered with an error, after which kafkajs takes none.
-  if (membership.staysMember()) this.memberId ??= membership.memberId;
+  const { memberId } = membership;
+  if (membership.group !== this) {
+    membership.group = this;
+    if (membership.staysMember()) this.memberId = memberId;
+  }
+  if (memberId !== null && this.memberId === null) membership.onLost();
   await joinAndSync.call(this);
+  // While joining, too, the broker may say that it does not know it; kafkajs then joins as a new one.
+  if (memberId !== null && this.memberId !== memberId) membership.onLost();
   membership.memberId = this.memberId;
   membership.onJoined({ generation: this.generationId, partitions: this.assigned() });
 };
