@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import express, { type Express } from 'express';
 import createRouter from 'find-my-way';
 import type { EngineName } from '../../contracts/engines.ts';
+import { START } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import { admits, isCommand, type RouteContract, type RouteSurface } from '../../contracts/http/route.ts';
 import type { Authenticator, ServiceTokens } from '../auth/port.ts';
@@ -29,6 +30,11 @@ import { parseQuery, validatorOf } from './validation.ts';
 
 export interface HttpAppOptions {
   readonly endpoints: readonly Endpoint[];
+  /**
+   * Every route of the deployment, where other processes have some of them: OPTIONS, which pages of other origins
+   * ask before a command, tells of those, too. Default: those of `endpoints`.
+   */
+  readonly routes?: readonly RouteContract[];
   readonly authenticator: Authenticator;
   readonly settle: Settle;
   readonly idempotency: IdempotencyPort;
@@ -43,6 +49,8 @@ export interface HttpAppOptions {
   readonly services?: Pick<ServiceTokens, 'verify'>;
   /** An engine that is known to be away: commands are refused with 503 before anything is done. Null: none. */
   readonly unavailable?: () => EngineName | null;
+  /** The other endpoints come later: until then all that matches none of these is answered with 503. */
+  readonly starting?: boolean;
 }
 
 export interface HttpLimits {
@@ -84,8 +92,6 @@ interface Target {
   readonly surface: RouteSurface;
   readonly method: string;
   readonly route: string;
-  /** Whether it is to look as if it were not there. */
-  readonly hidden: boolean;
   readonly metrics: RouteMetrics;
   readonly work: (
     exchange: Exchange,
@@ -225,18 +231,25 @@ export function createHttpApp(options: HttpAppOptions): Express {
     };
   }
 
-  const router = createRouter({ ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH });
+  const routing = { ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH };
+  const router = createRouter(routing);
   for (const one of options.endpoints) {
     const { surface, method, path } = one.contract;
     const target: Target = {
       surface,
       method,
       route: path,
-      hidden: one.contract.access === 'service',
       metrics: metrics.route({ surface, method, route: path }),
       work: workOf(one),
     };
     router.on(method, path, () => undefined, target);
+  }
+
+  /** What clients are told of: nothing of what is between services. */
+  const told = createRouter(routing);
+  for (const contract of [...options.endpoints.map((one) => one.contract), ...(options.routes ?? [])]) {
+    const { method, path, access } = contract;
+    if (access !== 'service' && !told.hasRoute(method, path)) told.on(method, path, () => undefined);
   }
 
   function unmatched(surface: RouteSurface, method: string): Target {
@@ -246,18 +259,22 @@ export function createHttpApp(options: HttpAppOptions): Express {
       surface,
       method: known,
       route,
-      hidden: false,
       metrics: metrics.route({ surface, method: known, route }),
       work: async (exchange, request) => {
+        if (options.starting) {
+          throw new Refusal('SERVICE_UNAVAILABLE', 'Odeon is starting: GET /health says what it waits for.', {
+            retryAfterSeconds: 2,
+          });
+        }
         const path = pathOf(request);
-        const allowed = METHODS.filter((candidate) => {
-          const found = router.find(candidate, path);
-          return found !== null && !(found.store as Target).hidden;
-        });
+        const allowed = METHODS.filter((candidate) => told.find(candidate, path) !== null);
         if (allowed.length === 0 && request.url !== '*') throw notFound(path);
         const allow = [...allowed, ...(allowed.includes('GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ');
         if (request.method === 'OPTIONS') {
           return { status: 204, text: '', headers: { Allow: allow, ...preflightHeaders(allow) } };
+        }
+        if ((allowed as readonly (string | undefined)[]).includes(routedMethod(request))) {
+          refuse('NOT_FOUND', 'Another process serves this: send it to the address of the whole deployment.');
         }
         const failure = failureOf(new Refusal('METHOD_NOT_ALLOWED', `Allowed here: ${allow}.`));
         const answer = render(renderFailure(exchange.surface, failure, exchange.correlationId));
@@ -381,7 +398,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
   function dispatch(request: IncomingMessage, response: ServerResponse): void {
     const url = request.url ?? '/';
     const path = pathOf(request);
-    const method = request.method === 'HEAD' ? 'GET' : request.method;
+    const method = routedMethod(request);
     const found = isRouted(method) ? router.find(method, path) : null;
     const target: Target =
       found?.store ?? unmatchedTarget(path.startsWith('/api/v1/') ? 'zerg' : 'luna', method ?? '');
@@ -400,7 +417,24 @@ export function createHttpApp(options: HttpAppOptions): Express {
   return app;
 }
 
+/** What is served until the rest can be: `endpoints` are public and change nothing. */
+export const createStartingApp = (
+  options: Pick<HttpAppOptions, 'endpoints' | 'logger' | 'metrics' | 'corsOrigins'>,
+): Express =>
+  createHttpApp({
+    ...options,
+    starting: true,
+    authenticator: { authenticate: async () => null, recheck: async () => null },
+    settle: { position: () => START, waitFor: async () => false, timeoutMs: 0 },
+    idempotency: { accept: async () => ({ status: 'taken' }), answered: async () => {} },
+    fingerprintSecret: '',
+  });
+
 const { 'Cross-Origin-Resource-Policy': _policy, ...withoutPolicy } = securityHeaders;
+
+/** HEAD is answered as GET, without the body. */
+const routedMethod = ({ method }: IncomingMessage): string | undefined =>
+  method === 'HEAD' ? 'GET' : method;
 
 const isRouted = (method: string | undefined): method is (typeof METHODS)[number] =>
   (METHODS as readonly (string | undefined)[]).includes(method);

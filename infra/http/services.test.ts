@@ -140,4 +140,37 @@ describe('Routes that are for services', () => {
       expect((await fetch(`${app.url}/api/send`, json({ message: 'hello' }, keyed))).status).to.equal(201);
     });
   });
+
+  describe('and routes of other processes', () => {
+    let query: Fixture;
+    beforeEach(async () => {
+      query = await serveFixture({
+        endpoints: [endpoint(contracts.read, () => ({ status: 200, body: {} }))],
+        routes: [contracts.send, contracts.mine, contract],
+        corsOrigins: ['https://friend.example'],
+      });
+    });
+    afterEach(() => query.close());
+
+    it('are told of when a page asks what it may send', async () => {
+      const preflight = await fetch(`${query.url}/api/send`, {
+        method: 'OPTIONS',
+        headers: { Origin: 'https://friend.example', 'Access-Control-Request-Method': 'POST' },
+      });
+      expect(preflight.status).to.equal(204);
+      expect(preflight.headers.get('access-control-allow-methods')).to.equal('POST, OPTIONS');
+      expect(preflight.headers.get('access-control-allow-origin')).to.equal('https://friend.example');
+      expect((await fetch(query.url + contract.path, { method: 'OPTIONS' })).status).to.equal(404);
+    });
+
+    it('are not served, and said to be elsewhere', async () => {
+      const sent = await fetch(`${query.url}/api/send`, json({ message: 'hello' }, as('ada')));
+      expect(sent.status).to.equal(404);
+      expect(await sent.text()).to.match(/Another process serves this/);
+      expect((await fetch(`${query.url}/api/mine`, { method: 'HEAD' })).status).to.equal(404);
+      const wrong = await fetch(`${query.url}/api/send`);
+      expect(wrong.status).to.equal(405);
+      expect(wrong.headers.get('allow')).to.equal('POST, OPTIONS');
+    });
+  });
 });
