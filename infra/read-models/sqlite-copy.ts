@@ -5,10 +5,21 @@
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { positionOfSortKey, positionSortKey } from '../../contracts/envelope.ts';
-import { Refusal } from '../../contracts/errors.ts';
-import type { CollectionSpec, Page, Query, Scalar, Stored } from './port.ts';
+import type { Page, Query, Scalar, Stored } from './port.ts';
+import {
+  checkIndexes,
+  checkPaging,
+  comparable,
+  decodeCursor,
+  encodeCursor,
+  type Indexes,
+  indexedFields,
+  isList,
+  orderOf,
+  rangeEnds,
+  scalarAt,
+} from './query.ts';
 
-type Indexes = CollectionSpec['indexes'];
 type ColumnValue = string | number;
 type Run = readonly [sql: string, ...bound: ColumnValue[]];
 
@@ -38,12 +49,8 @@ interface Row {
 
 /** The statements that make the table. */
 export function createTable(table: string, indexes: Indexes): Run[] {
-  for (const index of indexes) {
-    if (index.length === 0) throw new Error('An index needs at least one field.');
-    if (index.slice(0, -1).includes('position')) throw new Error('`position` must be the last of an index.');
-    if (new Set(index).size < index.length) throw new Error(`The index ${index.join(', ')} repeats a field.`);
-  }
-  const columns = columnsOf(indexes);
+  checkIndexes(indexes);
+  const columns = indexedFields(table, indexes);
   const fields = columns.fields.map((_, at) => `, f${at} NOT NULL`).join('');
   return [
     [
@@ -59,7 +66,7 @@ export function createTable(table: string, indexes: Indexes): Run[] {
 
 /** `collection` is only for messages. The table is made by `createTable` with the same indexes. */
 export function copyTable(db: Database, table: string, collection: string, indexes: Indexes): CopyTable {
-  const { fields, nameOf } = columnsOf(indexes);
+  const { fields, nameOf } = indexedFields(collection, indexes);
   const paths = fields.map((field) => field.split('.'));
   const statements = new Map<string, Statement<unknown[], unknown>>();
   const prepare = <Result>(sql: string): Statement<unknown[], Result> => {
@@ -83,24 +90,16 @@ export function copyTable(db: Database, table: string, collection: string, index
     `SELECT id, position, body FROM ${table} WHERE id > ? ORDER BY id LIMIT ?`,
   );
 
-  function column(field: string): string {
-    const name = nameOf(field);
-    if (name === undefined) {
-      throw new Error(`No index of the read model ${collection} holds the field ${field}: declare one.`);
-    }
-    return name;
-  }
-
   /** The conditions of `where` as SQL, each beginning with ` AND `; what they bind is added to `bound`. */
   function equalities(where: Query['where'], bound: ColumnValue[]): string {
     let sql = '';
     for (const [field, wanted] of Object.entries(where ?? {})) {
       if (isList(wanted)) {
-        sql += ` AND ${column(field)} IN (SELECT value FROM json_each(?))`;
-        bound.push(`[${wanted.map((value) => toJson(toColumn(field, value))).join(',')}]`);
+        sql += ` AND ${nameOf(field)} IN (SELECT value FROM json_each(?))`;
+        bound.push(`[${wanted.map((value) => toJson(toColumn(comparable(field, value)))).join(',')}]`);
       } else {
-        sql += ` AND ${column(field)} = ?`;
-        bound.push(toColumn(field, wanted));
+        sql += ` AND ${nameOf(field)} = ?`;
+        bound.push(toColumn(comparable(field, wanted)));
       }
     }
     return sql;
@@ -113,7 +112,7 @@ export function copyTable(db: Database, table: string, collection: string, index
     },
 
     put({ id, position, body }) {
-      const fields = paths.map((path) => valueAt(body, path));
+      const fields = paths.map((path) => toColumn(scalarAt(body, path)));
       return [upsert, id, positionSortKey(position), JSON.stringify(body), ...fields];
     },
 
@@ -121,21 +120,18 @@ export function copyTable(db: Database, table: string, collection: string, index
 
     find(query) {
       const { limit, offset = 0, orderBy, range } = query;
-      if (!Number.isSafeInteger(limit) || limit < 1)
-        throw new RangeError('limit must be a whole number ≥ 1.');
-      if (!Number.isSafeInteger(offset) || offset < 0)
-        throw new RangeError('offset must be a whole number ≥ 0.');
+      checkPaging(query);
       const bound: ColumnValue[] = [];
       let sql = equalities(query.where, bound);
-      if (range !== undefined) sql += between(column(range.field), range, bound);
+      if (range !== undefined) sql += between(nameOf(range.field), range, bound);
 
-      const sort = orderBy === undefined ? 'id' : column(orderBy.field);
+      const sort = orderBy === undefined ? 'id' : nameOf(orderBy.field);
       const [sign, direction] = orderBy?.direction === 'descending' ? ['<', 'DESC'] : ['>', 'ASC'];
-      // A cursor of another order would skip or repeat: it carries the order that it was made for.
-      const order = orderBy === undefined ? '' : `${direction} ${orderBy.field}`;
+      const order = orderOf(query);
       if (query.cursor !== undefined) {
         sql += ` AND (${sort}, id) ${sign} (?, ?)`;
-        bound.push(...decodeCursor(query.cursor, order));
+        const last = decodeCursor(query.cursor, order);
+        bound.push(last.sort ?? NULL_VALUE, last.id);
       }
       const rows = prepare<Row & { sort: ColumnValue }>(
         `SELECT id, position, body, ${sort} AS sort FROM ${table} WHERE true${sql}
@@ -144,7 +140,10 @@ export function copyTable(db: Database, table: string, collection: string, index
       const last = rows.length > limit ? rows[limit - 1] : undefined;
       return {
         documents: rows.slice(0, limit).map(toStored),
-        next: last === undefined ? null : encodeCursor(order, last.sort, last.id),
+        next:
+          last === undefined
+            ? null
+            : encodeCursor(order, last.sort === NULL_VALUE ? null : last.sort, last.id),
       };
     },
 
@@ -158,89 +157,26 @@ export function copyTable(db: Database, table: string, collection: string, index
   };
 }
 
-function columnsOf(indexes: Indexes) {
-  const fields = [...new Set(indexes.flat())].filter((field) => field !== 'position');
-  const names = new Map(fields.map((field, at) => [field, `f${at}`]));
-  if (indexes.some((index) => index.includes('position'))) names.set('position', 'position');
-  return { fields, nameOf: (field: string) => names.get(field) };
-}
-
 function toStored(row: Row): Stored<unknown> {
   return { id: row.id, position: positionOfSortKey(row.position), body: JSON.parse(row.body) };
 }
 
-function valueAt(body: unknown, path: readonly string[]): ColumnValue {
-  let value = body;
-  for (const key of path) {
-    value =
-      typeof value === 'object' && value !== null && Object.hasOwn(value, key)
-        ? (value as Record<string, unknown>)[key]
-        : undefined;
-  }
-  return isScalar(value) ? fromScalar(value) : NULL_VALUE;
-}
-
-const isScalar = (value: unknown): value is Scalar =>
-  value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
-const isList = (wanted: Scalar | readonly Scalar[]): wanted is readonly Scalar[] => Array.isArray(wanted);
-
-function fromScalar(value: Scalar): ColumnValue {
+function toColumn(value: Scalar): ColumnValue {
   if (value === null) return NULL_VALUE;
   return typeof value === 'boolean' ? Number(value) : value;
-}
-
-/** What a query compares a field with. Values that are not scalars are mistakes that must not match nothing. */
-function toColumn(field: string, value: unknown): ColumnValue {
-  if (!isScalar(value)) throw new TypeError(`The field ${field} cannot be compared with ${typeof value}.`);
-  return field === 'position' ? positionSortKey(String(value)) : fromScalar(value);
 }
 
 const toJson = (value: ColumnValue): string => (value === NULL_VALUE ? NULL_JSON : JSON.stringify(value));
 
 /** A range compares values of its own type only: numbers never match a range of strings, nor null any. */
 function between(name: string, range: NonNullable<Query['range']>, bound: ColumnValue[]): string {
-  const ends = [
-    ['>', range.after],
-    ['>=', range.from],
-    ['<', range.before],
-    ['<=', range.upTo],
-  ] as const;
+  const { type, ends, hasLower, hasUpper } = rangeEnds(range);
   let sql = '';
-  const given: ColumnValue[] = [];
-  for (const [sign, end] of ends) {
-    if (end === undefined) continue;
+  for (const { sign, value } of ends) {
     sql += ` AND ${name} ${sign} ?`;
-    given.push(toColumn(range.field, end));
+    bound.push(value);
   }
-  const [first] = given;
-  if (first === undefined) throw new TypeError(`The range of ${range.field} has no end.`);
-  if (given.some((end) => typeof end !== typeof first)) {
-    throw new TypeError(`The ends of the range of ${range.field} differ in type.`);
-  }
-  bound.push(...given);
-  const hasLower = range.after !== undefined || range.from !== undefined;
-  const hasUpper = range.before !== undefined || range.upTo !== undefined;
-  if (!hasLower) sql += typeof first === 'string' ? ` AND ${name} >= ''` : ` AND ${name} > ${NULL_JSON}`;
-  if (!hasUpper && typeof first === 'number') sql += ` AND ${name} < ''`;
+  if (!hasLower) sql += type === 'string' ? ` AND ${name} >= ''` : ` AND ${name} > ${NULL_JSON}`;
+  if (!hasUpper && type === 'number') sql += ` AND ${name} < ''`;
   return sql;
-}
-
-function encodeCursor(order: string, sort: ColumnValue, id: string): string {
-  const text = JSON.stringify([order, sort === NULL_VALUE ? null : sort, id]);
-  return Buffer.from(text).toString('base64url');
-}
-
-function decodeCursor(cursor: string, order: string): [ColumnValue, string] {
-  try {
-    const parts: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString());
-    if (Array.isArray(parts) && parts.length === 3 && parts[0] === order && typeof parts[2] === 'string') {
-      const [, sort, id] = parts;
-      if (sort === null) return [NULL_VALUE, id];
-      if (typeof sort === 'string' || typeof sort === 'number') return [sort, id];
-    }
-  } catch {
-    // Not JSON: refused below, like every other cursor that this store did not make.
-  }
-  const message = 'cursor must be the `next` of an earlier page of the same query';
-  throw new Refusal('VALIDATION_ERROR', message, { issues: [{ path: ['cursor'], message }] });
 }
