@@ -1,10 +1,8 @@
 /** The configuration: environment variables, parsed once. `.env.example` lists every one of them. */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { type ServiceRole, serviceRoles } from './contracts/http/system.ts';
 import { type ModelsConfig, modelsConfigFrom, modelsEnvironment } from './infra/models/environment.ts';
-
-const serviceRoles = ['command', 'query', 'projections', 'processes'] as const;
-export type ServiceRole = (typeof serviceRoles)[number];
 
 /** A variable that is set to nothing counts as not set. */
 const withDefault = <Schema extends z.ZodType>(schema: Schema, value: string) =>

@@ -13,35 +13,37 @@ import { createChatCommands } from './command-service/chat.ts';
 import { chatCommandEndpoints } from './command-service/http/chat.ts';
 import { createIdempotencyRecords } from './command-service/http/idempotency.ts';
 import { identityCommandEndpoints } from './command-service/http/identity.ts';
+import { internalCommandEndpoints } from './command-service/http/internal.ts';
 import { operatorCommandEndpoints } from './command-service/http/operators.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
+import { soleWorker, watchWorkers } from './command-service/processes/workers.ts';
 import { type Config, readConfig } from './config.ts';
-import { isAfter, type Position, START } from './contracts/envelope.ts';
+import { type Position, START } from './contracts/envelope.ts';
+import { serviceRoles } from './contracts/http/system.ts';
+import type { UserDocument } from './contracts/read-models/documents.ts';
+import { openDeployment } from './deployment.ts';
 import { createAuthenticator } from './infra/auth/authenticator.ts';
 import { createSessionCookies } from './infra/auth/cookies.ts';
-import { openKeys } from './infra/auth/keys.ts';
+import { type Keys, keysFromEnvironment, openKeys } from './infra/auth/keys.ts';
 import { createLoginLimiter } from './infra/auth/login-limiter.ts';
 import { createPasswords } from './infra/auth/passwords.ts';
+import type { Tokens } from './infra/auth/port.ts';
+import { createServiceTokens } from './infra/auth/service-tokens.ts';
 import { createTokens } from './infra/auth/tokens.ts';
-import { createInProcessSignalBus } from './infra/bus/in-process.ts';
-import type { EventStore } from './infra/event-store/port.ts';
-import { openSqliteEventStore } from './infra/event-store/sqlite.ts';
-import { withCatalogue } from './infra/event-store/with-catalogue.ts';
+import { createRemoteChatCommands } from './infra/commands/remote.ts';
+import { createEngines } from './infra/engines/engines.ts';
 import { createHttpServer } from './infra/http/node-server.ts';
 import type { Endpoint } from './infra/http/port.ts';
 import { refuseForeign } from './infra/http/security.ts';
-import { createHttpApp } from './infra/http/server.ts';
+import { createHttpApp, createStartingApp } from './infra/http/server.ts';
 import { createModels } from './infra/models/registry.ts';
-import type { ReadModelStore } from './infra/read-models/port.ts';
-import { openSqliteReadModels } from './infra/read-models/sqlite.ts';
+import type { ReadModels } from './infra/read-models/port.ts';
 import { createLogger } from './infra/telemetry/logger.ts';
 import { createMetrics } from './infra/telemetry/metrics.ts';
 import type { Logger } from './infra/telemetry/port.ts';
 import { activityRow } from './projections/activity.ts';
 import { createHistory } from './projections/history.ts';
-import { projections } from './projections/list.ts';
-import { startProjections } from './projections/runtime/runtime.ts';
 import { chatQueryEndpoints } from './query-service/http/chat.ts';
 import { identityQueryEndpoints } from './query-service/http/identity.ts';
 import { operatorQueryEndpoints } from './query-service/http/operators.ts';
@@ -87,13 +89,13 @@ async function main(): Promise<void> {
   const closing: (() => unknown)[] = [];
   /** What was opened last is closed first. */
   const onClose = (close: () => unknown): void => void closing.unshift(close);
+  const ending = new AbortController();
   let ready = false;
-  let ending = false;
+  const state = () => (ending.signal.aborted ? 'stopping' : ready ? 'healthy' : 'starting');
 
   async function end(reason: string, exitCode: number): Promise<void> {
-    if (ending) return;
-    ending = true;
-    ready = false;
+    if (ending.signal.aborted) return;
+    ending.abort();
     logger.info({ reason }, 'Shutting down');
     setTimeout(() => {
       logger.error({}, 'Shutting down took too long: ending now');
@@ -112,48 +114,40 @@ async function main(): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(signal, 0));
 
   try {
-    await start(config, logger, onClose, () => ready);
+    await start(config, logger, { onClose, state, ending: ending.signal });
     ready = true;
   } catch (error) {
-    if (ending) return;
+    if (ending.signal.aborted) return;
     sayCouldNotStart(error);
     await end('start failed', 1);
   }
 }
 
-async function start(
-  config: Config,
-  logger: Logger,
-  onClose: (close: () => unknown) => void,
-  isReady: () => boolean,
-): Promise<void> {
+interface Life {
+  /** What is told last is closed first. */
+  readonly onClose: (close: () => unknown) => void;
+  readonly state: () => 'starting' | 'healthy' | 'stopping';
+  /** Aborted when it is to end. */
+  readonly ending: AbortSignal;
+}
+
+async function start(config: Config, logger: Logger, { onClose, state, ending }: Life): Promise<void> {
   const { dataDir, roles } = config;
   const metrics = createMetrics();
+  const engines = createEngines(logger);
+
+  // ── the way in, at first for whoever asks how it is doing ───────────────
+  const system = systemEndpoints({ status: state, version, metrics, roles, engines: engines.status });
+  let app = createStartingApp({ endpoints: system, logger, metrics, corsOrigins: config.corsOrigins });
+  const server = createHttpServer((request, response) => app(request, response));
+  await makeDirectory(dataDir);
+  const url = await listen(server, config);
+  onClose(() => closeServer(server));
 
   // ── what is kept ──────────────────────────────────────────────────────
-  await makeDirectory(dataDir);
-  const store = withCatalogue(await openSqliteEventStore({ directory: dataDir, onCommit: metrics.commit }));
-  onClose(() => store.close());
-  const keys = await openKeys({
-    file: join(dataDir, 'keys.json'),
-    create: (await store.head()) === START,
-    tokenLifetimeMs: Math.max(config.accessTokenMinutes * 60_000, DAY_MS),
-  });
-  const readModels = await openReadModels(join(dataDir, 'read-models.db'));
-  onClose(() => readModels.close());
-  await refuseOtherLog(readModels, store, dataDir);
-  const signals = createInProcessSignalBus({
-    onError: (err) => logger.error({ err }, 'A listener for signals failed'),
-  });
-  onClose(() => signals.close());
-
-  const runtime = await startProjections({
-    store,
-    readModels,
-    projections,
-    onError: (err, trouble) => logger.error({ err, ...trouble }, 'A projection is in trouble'),
-  });
-  onClose(() => runtime.stop());
+  const deployment = await openDeployment({ config, logger, metrics, engines, onClose, signal: ending });
+  const { store, signals, readModels, projections: runtime } = deployment;
+  const keys = await openKeysOf(config, (await store.head()) === START, logger);
   metrics.observeProjections(async () =>
     (await runtime.status()).map(({ name, lag, seen, expected, failed, waiting }) => ({
       projection: name,
@@ -166,6 +160,7 @@ async function start(
   // ── who asks ──────────────────────────────────────────────────────────
   const { accessTokenMinutes, refreshTokenDays } = config;
   const tokens = createTokens({ keys, accessTokenMinutes, refreshTokenDays });
+  await refuseOtherKeys(readModels, tokens);
   const passwords = createPasswords({ pepper: keys.secret('password pepper') });
   const authenticator = createAuthenticator({ tokens, readModels });
   const cookies = createSessionCookies({ tokens, secure: config.secureCookies });
@@ -177,10 +172,16 @@ async function start(
   // ── what is done ──────────────────────────────────────────────────────
   const bus = createCommandBus({
     store,
-    snapshots: readModels.snapshots,
+    snapshots: deployment.snapshots,
     onSnapshotError: (err) => logger.warn({ err }, 'A snapshot could not be used'),
   });
-  const commands = createChatCommands(bus, signals);
+  const services = createServiceTokens({ secret: keys.secret('calls between services') });
+  const ownCommands = createChatCommands(bus, signals);
+  const { commandServiceUrl } = config;
+  const commands =
+    roles.has('command') || commandServiceUrl === undefined
+      ? ownCommands
+      : createRemoteChatCommands({ url: commandServiceUrl, tokens: services, logger });
   const models = createModels(config.models);
   const [first] = models.candidates(null, 'pro').models;
   const defaultModel = `${first?.provider}/${first?.model}`;
@@ -202,13 +203,7 @@ async function start(
     refuseForeign: (headers) => refuseForeign(headers, corsOrigins),
   });
 
-  const endpoints: Endpoint[] = systemEndpoints({
-    status: () => (isReady() ? 'healthy' : 'starting'),
-    version,
-    metrics,
-    roles,
-    engines: () => [],
-  });
+  const endpoints: Endpoint[] = [...system];
   if (roles.has('command')) {
     const { answerTimeoutMs } = config;
     const feeds = live.turnFeeds;
@@ -232,6 +227,7 @@ async function start(
         cookies,
       }),
       ...operatorCommandEndpoints({ bus, projections: runtime }),
+      ...internalCommandEndpoints({ commands: ownCommands }),
     );
   }
   if (roles.has('query')) {
@@ -250,17 +246,18 @@ async function start(
   }
 
   // ── the way in ────────────────────────────────────────────────────────
-  const app = createHttpApp({
+  app = createHttpApp({
     endpoints,
     authenticator,
     settle,
     idempotency: createIdempotencyRecords(bus),
     fingerprintSecret: keys.secret('fingerprints of requests').toString('base64url'),
+    services,
+    unavailable: engines.unavailable,
     logger,
     metrics,
     corsOrigins: config.corsOrigins,
   });
-  const server = createHttpServer(app);
   if (roles.has('query')) live.attachWebSockets(server);
   let released: Promise<void> | undefined;
   // Whatever turns still record, they record before the log is closed.
@@ -268,9 +265,9 @@ async function start(
   onClose(() => closeServer(server));
   // Before the server, which waits for what is open.
   onClose(() => live.close());
-  const url = await listen(server, config);
 
-  await caughtUp(await store.head());
+  // Where others run the projections, they may be started later.
+  if (roles.has('projections')) await caughtUp(await store.head());
   let announced: { email: string; password: string } | null = null;
   const { email, created } = roles.has('command')
     ? await ensureAdministrator({
@@ -289,26 +286,26 @@ async function start(
         },
       })
     : { email: config.adminEmail, created: false };
-  await caughtUp(await store.head());
+  if (roles.has('projections')) await caughtUp(await store.head());
   // Not waited for: on a long log counting takes a while.
   let closing = false;
   onClose(() => {
     closing = true;
   });
-  void warnOfMissingEvents();
+  if (roles.has('projections')) void warnOfMissingEvents();
 
   if (roles.has('processes')) {
+    const worker = `worker-${randomUUID()}`;
     const turns = await startTurnProcess({
       bus,
       store,
+      events: deployment.events,
       readModels,
       signals,
       models,
       tools: createTools(models),
       metrics,
-      worker: `worker-${randomUUID()}`,
-      // The log belongs to this process alone: whoever held a turn before has ended.
-      isAlive: () => false,
+      workers: deployment.alone ? soleWorker(worker) : watchWorkers({ self: worker, signals }),
       concurrency: config.turnConcurrency,
       now: () => new Date(),
       settled: async () => void (await runtime.waitFor(await store.head(), config.readYourWritesMs)),
@@ -327,6 +324,10 @@ async function start(
 
   logger.info({ url, roles: [...roles], dataDir, version }, 'Ready');
   if (!created && config.adminPassword !== undefined) say('ADMIN_PASSWORD is used on the first start only.');
+  if (roles.size < serviceRoles.length) {
+    say(`Odeon is ready at ${url} (${[...roles].join(', ')})`);
+    return;
+  }
   const known = (await readModels.get('users', tokens.userIdOf(email))) !== null;
   say(welcome(url, known ? email : null, announced));
 
@@ -364,27 +365,24 @@ async function makeDirectory(dataDir: string): Promise<void> {
   }
 }
 
-async function openReadModels(file: string): ReturnType<typeof openSqliteReadModels> {
-  try {
-    return await openSqliteReadModels({ file });
-  } catch (error) {
-    const { message } = error as Error;
-    throw new Error(
-      `${message}. If the file is damaged: delete it (and its -wal and -shm); it is made again from the log.`,
-      { cause: error },
-    );
-  }
+/** The keys of the deployment; made, where nothing depends on others yet, by a process that takes commands. */
+async function openKeysOf(config: Config, isNew: boolean, logger: Logger): Promise<Keys> {
+  if ('text' in config.keys) return keysFromEnvironment(config.keys.text);
+  return openKeys({
+    file: config.keys.file,
+    create: isNew,
+    tokenLifetimeMs: Math.max(config.accessTokenMinutes * 60_000, DAY_MS),
+    onProblem: (err) => logger.error({ err }, 'The file of the signing keys'),
+  });
 }
 
-/** Read models that are further than the log would skip what comes next, and show what is not in it. */
-async function refuseOtherLog(readModels: ReadModelStore, store: EventStore, dataDir: string): Promise<void> {
-  const head = await store.end();
-  const ahead = (await readModels.copies()).find(({ checkpoint }) => isAfter(checkpoint.position, head));
-  if (ahead === undefined) return;
+/** User ids are made with the keys: those of a user who is there tell whether these are the right ones. */
+async function refuseOtherKeys(readModels: ReadModels, tokens: Pick<Tokens, 'userIdOf'>): Promise<void> {
+  const [user] = (await readModels.find<UserDocument>('users', { limit: 1 })).documents;
+  if (user === undefined || tokens.userIdOf(user.body.email) === user.id) return;
   throw new Error(
-    `the read models in ${dataDir} have seen position ${ahead.checkpoint.position} of the log, which ends at ${head}: ` +
-      'log.db was replaced, or restored from an older backup. If that was meant, delete read-models.db (and its ' +
-      '-wal and -shm): it is made again from the log. If not, restore log.db together with its -wal file.',
+    'the signing keys are not those of this deployment: every process needs the same KEYS, or the same KEYS_FILE ' +
+      '(by default DATA_DIR/keys.json), or nobody could log in.',
   );
 }
 

@@ -29,7 +29,14 @@ describe('the configuration', () => {
     CORS_ORIGINS: 'not an origin',
     OPENAI_BASE_URL: 'ftp://example.org',
     MODEL_PRICES: '{',
-    EVENT_STORE_URL: 'esdb://localhost:2113',
+    EVENT_STORE_URL: 'http://localhost:2113',
+    KAFKA_BROKERS: 'kafka',
+    KAFKA_PARTITIONS: '0',
+    KAFKA_TOPIC_PREFIX: 'a b',
+    KAFKA_SASL_MECHANISM: 'gssapi',
+    KAFKA_USERNAME: 'without a password',
+    MONGODB_URL: 'localhost:27017',
+    COMMAND_SERVICE_URL: 'command:3080',
   })) {
     it(`names ${name} when it is wrong`, () => {
       expect(() => readConfig({ [name]: value }), name).to.throw(name);
@@ -43,7 +50,33 @@ describe('the configuration', () => {
     expect([...readConfig({ ROLES: 'query,projections' }).roles]).to.deep.equal(['query', 'projections']);
   });
 
+  const shared = { KAFKA_BROKERS: 'k1:9092, k2:9092', MONGODB_URL: 'mongodb://db/odeon' };
+
+  it('takes any roles where Kafka and MongoDB are shared', () => {
+    for (const ROLES of ['command', 'projections', 'processes', 'command,query']) {
+      expect([...readConfig({ ...shared, ROLES }).roles]).to.deep.equal(ROLES.split(','));
+    }
+  });
+
+  it('takes no query node that could not pass its commands on', () => {
+    expect(() => readConfig({ ...shared, ROLES: 'query' })).to.throw('COMMAND_SERVICE_URL');
+    const { commandServiceUrl } = readConfig({
+      ...shared,
+      ROLES: 'query',
+      COMMAND_SERVICE_URL: 'http://command:3080',
+    });
+    expect(commandServiceUrl).to.equal('http://command:3080');
+  });
+
+  it('takes the keys from one place only', () => {
+    expect(() => readConfig({ KEYS: '{}', KEYS_FILE: 'keys.json' })).to.throw('KEYS_FILE');
+    expect(readConfig({ DATA_DIR: 'd' }).keys).to.deep.equal({ file: 'd/keys.json' });
+  });
+
   it('repeats no secret in its error', () => {
+    expect(() => readConfig({ KEYS: 'secret2', KEYS_FILE: 'f', MONGODB_URL: 'mongodb//:secret3@x' }))
+      .to.throw()
+      .and.not.to.match(/secret2|secret3@x$/);
     expect(() => readConfig({ ADMIN_PASSWORD: 'secret1' }))
       .to.throw()
       .and.not.to.match(/secret1/);

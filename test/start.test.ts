@@ -23,7 +23,7 @@ describe('starting the program', () => {
   }
 
   it('names every variable that is wrong, and repeats no secret', async () => {
-    const env = { PORT: 'many', ADMIN_PASSWORD: 'brief', MONGODB_URL: 'mongodb://user:s3cret@db' };
+    const env = { PORT: 'many', ADMIN_PASSWORD: 'brief', MONGODB_URL: 'mongo://user:s3cret@db' };
     const said = await refusal({ ...env, CORS_ORIGINS: 'https://a.example/path' });
     for (const name of [...Object.keys(env), 'CORS_ORIGINS']) expect(said).to.contain(`${name}=`);
     expect(said).to.not.match(/brief|s3cret/);

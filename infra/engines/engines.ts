@@ -1,10 +1,17 @@
 /** Connects to the engines and knows which of them can be used. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { EngineName, EngineStatus } from '../../contracts/engines.ts';
 import type { Logger } from '../telemetry/port.ts';
-import type { AvailabilityListener, EngineName, EngineStatus } from './port.ts';
+import type { AvailabilityListener } from './port.ts';
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
+
+export interface Server {
+  readonly name: EngineName;
+  /** Without credentials. */
+  readonly address: string;
+}
 
 export interface Engines {
   /** Notes an engine that is part of this process. */
@@ -15,8 +22,7 @@ export interface Engines {
    * @throws what aborted `signal`
    */
   connect<Opened>(
-    name: EngineName,
-    address: string,
+    server: Server,
     open: (onAvailability: AvailabilityListener) => Promise<Opened>,
     signal: AbortSignal,
   ): Promise<Opened>;
@@ -26,32 +32,32 @@ export interface Engines {
 }
 
 export function createEngines(logger: Logger): Engines {
-  const engines = new Map<string, EngineStatus>();
+  const engines = new Map<EngineName, EngineStatus>();
 
-  function note(name: EngineName, address: string, problem: string | null): void {
-    const key = `${name} ${address}`;
-    const before = engines.get(key);
-    if (before?.problem === problem) return;
-    engines.set(key, { name, kind: 'server', address, available: problem === null, problem });
-    if (problem !== null) logger.warn({ engine: name, address, problem }, 'An engine cannot be used');
-    else if (before !== undefined) logger.info({ engine: name, address }, 'An engine can be used');
+  function note(server: Server, problem: string | null): void {
+    const before = engines.get(server.name);
+    if (before !== undefined && before.problem === problem) return;
+    engines.set(server.name, { ...server, kind: 'server', available: problem === null, problem });
+    if (problem !== null) logger.warn({ ...server, problem }, 'An engine cannot be used');
+    else if (before !== undefined) logger.info({ ...server }, 'An engine can be used again');
   }
 
   return {
     embedded(name) {
       engines.set(name, { name, kind: 'embedded', address: null, available: true, problem: null });
     },
-    async connect(name, address, open, signal) {
+    async connect(server, open, signal) {
       for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+        signal.throwIfAborted();
         try {
-          const opened = await open((problem) => note(name, address, problem));
-          note(name, address, null);
+          const opened = await open((problem) => note(server, problem));
+          note(server, null);
           return opened;
         } catch (error) {
           signal.throwIfAborted();
           const { message } = error as Error;
-          note(name, address, message);
-          logger.info({ engine: name, address, seconds: pauseMs / 1_000 }, 'Trying again');
+          note(server, message);
+          logger.info({ ...server, seconds: pauseMs / 1_000 }, 'Trying again');
           await delay(pauseMs, undefined, { signal });
         }
       }

@@ -1,0 +1,264 @@
+/**
+ * The event store, the bus and the read models that the configuration names: embedded, or servers, in any
+ * combination. Adapters of servers are loaded when they are used: they weigh a second of starting time.
+ */
+import { join } from 'node:path';
+import { type Config, isShared, type KafkaConfig } from './config.ts';
+import { isAfter } from './contracts/envelope.ts';
+import type { ProjectionRuntime } from './contracts/projections.ts';
+import { createInProcessSignalBus } from './infra/bus/in-process.ts';
+import { createInProcessEventBus } from './infra/bus/in-process-events.ts';
+import type { EventBus, SignalBus } from './infra/bus/port.ts';
+import { type Engines, withoutCredentials } from './infra/engines/engines.ts';
+import type { AvailabilityListener } from './infra/engines/port.ts';
+import type { EventStore } from './infra/event-store/port.ts';
+import { openSqliteEventStore } from './infra/event-store/sqlite.ts';
+import { withCatalogue } from './infra/event-store/with-catalogue.ts';
+import type {
+  ReadModelStore,
+  ReadModels,
+  SharedReadModels,
+  SnapshotStore,
+} from './infra/read-models/port.ts';
+import { openSqliteReadModels } from './infra/read-models/sqlite.ts';
+import type { Logger, Metrics } from './infra/telemetry/port.ts';
+import { projections } from './projections/list.ts';
+import { startProjections, type Trouble } from './projections/runtime/runtime.ts';
+import { startSharedProjections } from './projections/runtime/shared.ts';
+
+export interface Deployment {
+  /** Upcasts what is read, and refuses what is not in the catalogue. */
+  readonly store: EventStore;
+  readonly signals: SignalBus;
+  readonly events: EventBus;
+  readonly readModels: ReadModels;
+  readonly snapshots: SnapshotStore;
+  readonly projections: ProjectionRuntime;
+  /** Whether no other process can be at work on this log. */
+  readonly alone: boolean;
+}
+
+export interface OpenOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'commit'>;
+  readonly engines: Engines;
+  /** Told what is to be closed, in the order of opening. */
+  readonly onClose: (close: () => unknown) => void;
+  /** Ends the waiting for servers. */
+  readonly signal: AbortSignal;
+}
+
+export async function openDeployment(options: OpenOptions): Promise<Deployment> {
+  const { config, logger, engines, onClose } = options;
+  const shared = isShared(config);
+  const alone = config.eventStoreUrl === undefined && (!shared || config.roles.size === 4);
+
+  /** At once, so that what is open is closed when something else cannot be opened. */
+  const closedLater = async <Opened extends { close(): unknown }>(opening: Promise<Opened>) => {
+    const opened = await opening;
+    onClose(() => opened.close());
+    return opened;
+  };
+
+  const [store, kafka, stored] = await Promise.all([
+    closedLater(openEventStore(options, !alone)),
+    config.kafka && openKafka(config.kafka, options),
+    config.mongodbUrl === undefined
+      ? closedLater(openEmbeddedReadModels(options))
+      : closedLater(openMongo(config.mongodbUrl, options)),
+  ]);
+  await refuseOtherLog(await stored.copies(), store, config);
+  if (config.kafka === undefined) engines.embedded('bus');
+
+  const signals = kafka?.signals ?? inProcessSignals(logger);
+  const events =
+    kafka !== undefined && shared
+      ? kafka.openEvents(store)
+      : createInProcessEventBus({
+          store,
+          onError: (err, group) =>
+            logger.error({ err, group }, 'The work of a group failed; it is begun again'),
+        });
+  onClose(() => events.close());
+  if (kafka !== undefined && config.roles.has('projections')) {
+    const relay = await kafka.startRelay(store);
+    onClose(() => relay.stop());
+  }
+
+  const onError = (err: Error, trouble: Trouble) => {
+    const { projections: names, event } = trouble;
+    logger.error({ err, projections: names, event: event?.position ?? null }, 'A projection is in trouble');
+  };
+  const runtime = await ('partition' in stored && shared
+    ? startSharedProjections({
+        store,
+        events,
+        signals,
+        readModels: stored,
+        projections,
+        run: config.roles.has('projections'),
+        onError,
+      })
+    : startProjections({
+        store,
+        readModels: 'partition' in stored ? stored.partition(0) : stored,
+        projections,
+        onError,
+      }));
+  onClose(() => runtime.stop());
+
+  return {
+    store,
+    signals,
+    events,
+    readModels: stored,
+    snapshots: stored.snapshots,
+    projections: runtime,
+    alone,
+  };
+}
+
+async function openEventStore(
+  { config, engines, metrics, signal }: OpenOptions,
+  shared: boolean,
+): Promise<EventStore> {
+  const { eventStoreUrl: url, dataDir: directory } = config;
+  const onCommit = metrics.commit;
+  if (url === undefined) {
+    const store = await openSqliteEventStore({ directory, shared, onCommit });
+    engines.embedded('event store');
+    return withCatalogue(store);
+  }
+  const { openEventStoreDb } = await import('./infra/event-store/event-store-db.ts');
+  return withCatalogue(
+    await engines.connect(
+      { name: 'event store', address: withoutCredentials(url) },
+      (onAvailability) => openEventStoreDb({ url, onAvailability, onCommit }),
+      signal,
+    ),
+  );
+}
+
+type EmbeddedReadModels = ReadModelStore & { readonly snapshots: SnapshotStore };
+
+async function openEmbeddedReadModels({ config, engines }: OpenOptions): Promise<EmbeddedReadModels> {
+  const file = join(config.dataDir, 'read-models.db');
+  try {
+    const readModels = await openSqliteReadModels({ file });
+    engines.embedded('read models');
+    return readModels;
+  } catch (error) {
+    const { message } = error as Error;
+    throw new Error(
+      `${message}. If the file is damaged: delete it (and its -wal and -shm); it is made again from the log.`,
+      { cause: error },
+    );
+  }
+}
+
+async function openMongo(url: string, { config, engines, signal }: OpenOptions): Promise<SharedReadModels> {
+  const { openMongoReadModels } = await import('./infra/read-models/mongodb/store.ts');
+  const partitions = isShared(config) ? config.kafka!.partitions : 1;
+  return engines.connect(
+    { name: 'read models', address: withoutCredentials(url) },
+    (onAvailability) => openMongoReadModels({ url, partitions, onAvailability }),
+    signal,
+  );
+}
+
+async function openKafka(
+  { brokers, topicPrefix, partitions, replicationFactor, ssl, sasl }: KafkaConfig,
+  { engines, logger, signal, onClose }: OpenOptions,
+) {
+  const [{ createKafka }, { ensureTopics }, { openKafkaSignalBus }, { openKafkaEventBus }, { startRelay }] =
+    await Promise.all([
+      import('./infra/bus/kafka/client.ts'),
+      import('./infra/bus/kafka/topics.ts'),
+      import('./infra/bus/kafka/signals.ts'),
+      import('./infra/bus/kafka/events.ts'),
+      import('./infra/bus/kafka/relay.ts'),
+    ]);
+  const kafka = createKafka({
+    brokers,
+    clientId: 'odeon',
+    ssl,
+    ...(sasl !== undefined && { sasl }),
+    onLog: ({ level, message, namespace, details }) =>
+      logger.debug({ kafka: { level, namespace, ...details } }, message),
+  });
+  const onError = (err: unknown) => logger.warn({ err }, 'Kafka');
+  return engines.connect(
+    { name: 'bus', address: brokers.join(',') },
+    async (onAvailability) => {
+      const told = together(onAvailability);
+      const topics = await ensureTopics({
+        kafka,
+        prefix: topicPrefix,
+        partitions,
+        replicationFactor,
+        onWarning: (warning) => logger.warn({ warning }, 'A topic of Kafka is not as it should be'),
+      });
+      const signals = await openKafkaSignalBus({
+        kafka,
+        topic: topics.signals,
+        onError,
+        onAvailability: told(),
+      });
+      onClose(() => signals.close());
+      const common = { kafka, topic: topics.events, partitions, onError };
+      return {
+        signals,
+        openEvents: (store: EventStore) =>
+          openKafkaEventBus({ ...common, store, groupPrefix: topicPrefix, onAvailability: told() }),
+        startRelay: (store: EventStore) =>
+          startRelay({ ...common, store, group: `${topicPrefix}.relay`, onAvailability: told() }),
+      };
+    },
+    signal,
+  );
+}
+
+/** Several parts of one engine: it can be used when all of them can. */
+function together(tell: AvailabilityListener): () => AvailabilityListener {
+  const problems: (string | null)[] = [];
+  return () => {
+    const part = problems.push(null) - 1;
+    return (problem) => {
+      problems[part] = problem;
+      tell(problems.find((one) => one !== null) ?? null);
+    };
+  };
+}
+
+const inProcessSignals = (logger: Logger): SignalBus =>
+  createInProcessSignalBus({ onError: (err) => logger.error({ err }, 'A listener for signals failed') });
+
+/** Read models that are further than the log would skip what comes next, and show what is not in it. */
+async function refuseOtherLog(
+  copies: Awaited<ReturnType<(ReadModelStore | SharedReadModels)['copies']>>,
+  store: EventStore,
+  { dataDir, mongodbUrl }: Config,
+): Promise<void> {
+  const end = await store.end();
+  const positions = copies.flatMap((copy) =>
+    'checkpoints' in copy ? copy.checkpoints.map(({ position }) => position) : [copy.checkpoint.position],
+  );
+  const ahead = positions.find((position) => isAfter(position, end));
+  if (ahead === undefined) return;
+  const [where, remedy] =
+    mongodbUrl === undefined
+      ? [
+          `in ${dataDir}`,
+          'delete read-models.db (and its -wal and -shm): it is made again from the log. If not, restore log.db ' +
+            'together with its -wal file.',
+        ]
+      : [
+          `at ${withoutCredentials(mongodbUrl)}`,
+          'name another database in MONGODB_URL: it is made again from the log. If not, restore the log.',
+        ];
+  throw new Error(
+    `the read models ${where} have seen position ${ahead} of the log, which ends at ${end}: ${mongodbUrl === undefined ? 'log.db' : 'the log'} was replaced, ` +
+      `or restored from an older backup. If that was meant, ${remedy}`,
+  );
+}
