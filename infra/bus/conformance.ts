@@ -14,7 +14,7 @@ const text = (turn: string, offset: number): TextSignal => ({
 });
 
 async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 2_000 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 1));
+  for (let i = 0; i < 5_000 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 1));
   if (!condition()) throw new Error('The bus did not deliver within its time.');
 }
 
@@ -51,6 +51,31 @@ export function signalBusConformance(
       bus.publish(text('t', 0));
       await until(() => seen.length === 4);
       expect(seen).to.deep.equal([0, 1, 2, 3]);
+    });
+
+    it('keeps the order of each of several turns', async () => {
+      const turns = ['t1', 't2', 't3', 't4', 't5'];
+      const seen = new Map<string, number[]>(turns.map((turn) => [turn, []]));
+      bus.subscribe((signal) => {
+        if (signal.kind === 'text') seen.get(signal.turnId)?.push(signal.offset);
+      });
+      const offsets = Array.from({ length: 40 }, (_, i) => i);
+      for (const offset of offsets) {
+        for (const turn of turns) bus.publish({ ...text(turn, offset), conversationId: `of ${turn}` });
+      }
+      await until(() => [...seen.values()].every((list) => list.length === offsets.length));
+      for (const list of seen.values()) expect(list).to.deep.equal(offsets);
+    });
+
+    it('gives a listener what is published once it listens, and nothing older', async () => {
+      const [first, second]: Signal[][] = [[], []];
+      bus.subscribe((signal) => first?.push(signal));
+      bus.publish(text('t', 0));
+      await until(() => first?.length === 1);
+      bus.subscribe((signal) => second?.push(signal));
+      bus.publish(text('t', 1));
+      await until(() => first?.length === 2);
+      expect(second).to.deep.equal([text('t', 1)]);
     });
 
     it('does not deliver to a listener that has left', async () => {

@@ -3,7 +3,10 @@ import type { Position } from '../../contracts/envelope.ts';
 import type { Signal } from '../../contracts/live/signals.ts';
 import type { EventFilter, EventPage } from '../event-store/port.ts';
 
-/** Signals: sent at once to whoever listens now, kept nowhere for long, in order for one turn. */
+/**
+ * Signals: sent at once to whoever listens now, kept nowhere for long, in order for one turn. Where sending takes a
+ * while, a newer beat of a worker may stand for the older ones, and so may the newest progress of a partition.
+ */
 export interface SignalBus {
   publish(signal: Signal): void;
   /** Returns the function that ends the subscription. */
