@@ -50,40 +50,42 @@ export interface OpenOptions {
 }
 
 export async function openDeployment(options: OpenOptions): Promise<Deployment> {
-  const { config, logger, engines, onClose } = options;
+  const { config, logger, onClose } = options;
   const shared = isShared(config);
   const alone = config.eventStoreUrl === undefined && (!shared || config.roles.size === 4);
 
-  /** At once, so that what is open is closed when something else cannot be opened. */
-  const closedLater = async <Opened extends { close(): unknown }>(opening: Promise<Opened>) => {
-    const opened = await opening;
-    onClose(() => opened.close());
-    return opened;
+  // When one cannot be opened for good, the others are not waited for any longer, and what is open is closed.
+  const failing = new AbortController();
+  const opening = { ...options, signal: AbortSignal.any([options.signal, failing.signal]) };
+  const kept = async <Opened extends { close(): unknown }>(open: Promise<Opened>): Promise<Opened> => {
+    try {
+      const opened = await open;
+      onClose(() => opened.close());
+      return opened;
+    } catch (error) {
+      failing.abort(error);
+      throw error;
+    }
   };
-
-  const [store, kafka, stored] = await Promise.all([
-    closedLater(openEventStore(options, !alone)),
-    config.kafka && openKafka(config.kafka, options),
-    config.mongodbUrl === undefined
-      ? closedLater(openEmbeddedReadModels(options))
-      : closedLater(openMongo(config.mongodbUrl, options)),
-  ]);
+  const openings = [
+    kept(openEventStore(opening, !alone)),
+    kept<SharedReadModels | EmbeddedReadModels>(
+      config.mongodbUrl === undefined
+        ? openEmbeddedReadModels(opening)
+        : openMongo(config.mongodbUrl, opening),
+    ),
+    kept(config.kafka === undefined ? openInProcess(opening) : openKafka(config.kafka, opening)),
+  ] as const;
+  await Promise.allSettled(openings);
+  failing.signal.throwIfAborted();
+  const [store, stored, bus] = await Promise.all(openings);
   await refuseOtherLog(await stored.copies(), store, config);
-  if (config.kafka === undefined) engines.embedded('bus');
 
-  const signals = kafka?.signals ?? inProcessSignals(logger);
-  const events =
-    kafka !== undefined && shared
-      ? kafka.openEvents(store)
-      : createInProcessEventBus({
-          store,
-          onError: (err, group) =>
-            logger.error({ err, group }, 'The work of a group failed; it is begun again'),
-        });
+  const events = bus.openEvents(store, shared);
   onClose(() => events.close());
-  if (kafka !== undefined && config.roles.has('projections')) {
-    const relay = await kafka.startRelay(store);
-    onClose(() => relay.stop());
+  if (config.roles.has('projections')) {
+    const relay = bus.startRelay?.(store);
+    if (relay !== undefined) onClose(() => relay.stop());
   }
 
   const onError = (err: Error, trouble: Trouble) => {
@@ -94,7 +96,7 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
     ? startSharedProjections({
         store,
         events,
-        signals,
+        signals: bus.signals,
         readModels: stored,
         projections,
         run: config.roles.has('projections'),
@@ -110,7 +112,7 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
 
   return {
     store,
-    signals,
+    signals: bus.signals,
     events,
     readModels: stored,
     snapshots: stored.snapshots,
@@ -167,10 +169,33 @@ async function openMongo(url: string, { config, engines, signal }: OpenOptions):
   );
 }
 
+interface Bus {
+  readonly signals: SignalBus;
+  /** @param shared whether consumers in several processes divide the log among them */
+  openEvents(store: EventStore, shared: boolean): EventBus;
+  /** Where there is somewhere to relay the log to. */
+  startRelay?(store: EventStore): { stop(): Promise<void> };
+  close(): Promise<void>;
+}
+
+async function openInProcess({ engines, logger }: OpenOptions): Promise<Bus> {
+  engines.embedded('bus');
+  const signals = createInProcessSignalBus({
+    onError: (err) => logger.error({ err }, 'A listener for signals failed'),
+  });
+  return { signals, openEvents: (store) => inProcessEvents(store, logger), close: () => signals.close() };
+}
+
+const inProcessEvents = (store: EventStore, logger: Logger): EventBus =>
+  createInProcessEventBus({
+    store,
+    onError: (err, group) => logger.error({ err, group }, 'The work of a group failed; it is begun again'),
+  });
+
 async function openKafka(
   { brokers, topicPrefix, partitions, replicationFactor, ssl, sasl }: KafkaConfig,
-  { engines, logger, signal, onClose }: OpenOptions,
-) {
+  { engines, logger, signal }: OpenOptions,
+): Promise<Bus> {
   const [{ createKafka }, { ensureTopics }, { openKafkaSignalBus }, { openKafkaEventBus }, { startRelay }] =
     await Promise.all([
       import('./infra/bus/kafka/client.ts'),
@@ -205,14 +230,16 @@ async function openKafka(
         onError,
         onAvailability: told(),
       });
-      onClose(() => signals.close());
       const common = { kafka, topic: topics.events, partitions, onError };
       return {
         signals,
-        openEvents: (store: EventStore) =>
-          openKafkaEventBus({ ...common, store, groupPrefix: topicPrefix, onAvailability: told() }),
-        startRelay: (store: EventStore) =>
+        openEvents: (store, shared) =>
+          shared
+            ? openKafkaEventBus({ ...common, store, groupPrefix: topicPrefix, onAvailability: told() })
+            : inProcessEvents(store, logger),
+        startRelay: (store) =>
           startRelay({ ...common, store, group: `${topicPrefix}.relay`, onAvailability: told() }),
+        close: () => signals.close(),
       };
     },
     signal,
@@ -230,9 +257,6 @@ function together(tell: AvailabilityListener): () => AvailabilityListener {
     };
   };
 }
-
-const inProcessSignals = (logger: Logger): SignalBus =>
-  createInProcessSignalBus({ onError: (err) => logger.error({ err }, 'A listener for signals failed') });
 
 /** Read models that are further than the log would skip what comes next, and show what is not in it. */
 async function refuseOtherLog(
