@@ -1,0 +1,690 @@
+/**
+ * EventStoreDB (24) and KurrentDB (25, 26) as the event store: the one file that imports their client. What the
+ * server does not promise by itself is in the folder beside it, which knows no client.
+ *
+ * The client (6.2.1) is used with care:
+ * - It ships the appends of all callers over one stream, and a failure of that stream loses or crashes those of
+ *   others: here each append is a call of its own.
+ * - It closes no channel at the end, and keeps the growing back-off of one that failed: here a connection that
+ *   failed is ended, and the next call makes a new one.
+ * - A read that is cancelled looks like one that came to its end, and one that is destroyed goes on in the server:
+ *   the first is told apart, the second cancelled.
+ */
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Duplex, Readable } from 'node:stream';
+import {
+  type EndPoint,
+  EventStoreDBClient,
+  MaxAppendSizeExceededError,
+  NotLeaderError,
+  StreamDeletedError,
+  StreamNotFoundError,
+  WrongExpectedVersionError,
+} from '@eventstore/db-client';
+import { Channel, credentials as channelCredentials, status } from '@grpc/grpc-js';
+import type { Position } from '../../contracts/envelope.ts';
+import type { AvailabilityListener } from '../engines/port.ts';
+import { parseServerAddress, type ServerAddress } from './event-store-db/address.ts';
+import { createAppender } from './event-store-db/appending.ts';
+import { createKnownIds } from './event-store-db/known-ids.ts';
+import { createLog } from './event-store-db/log.ts';
+import type { LogPosition } from './event-store-db/log-position.ts';
+import { envelopeOf, isSystemName, type LogRecord, type ProposedEvent } from './event-store-db/record.ts';
+import { PAGE_RECORDS, type Received, type Server, type ServerFilter } from './event-store-db/server.ts';
+import { checkCount, checkName, checkPosition, parseTime } from './input.ts';
+import { type EventStore, type ReadStreamOptions, StoreUnavailable } from './port.ts';
+
+const OPEN_WITHIN_MS = 4_500;
+const ANSWER_WITHIN_MS = 10_000;
+/** A call that has a deadline of its own may take this much longer to find a server. */
+const GRACE_MS = 2_000;
+const KEEP_ALIVE_MS = 10_000;
+/** The server is asked so often when nothing else was asked of it; sooner while it does not answer. */
+const LOOK_EVERY_MS = 5_000;
+const LOOK_AGAIN_MS = { first: 250, longest: 5_000 } as const;
+/** About 20 MB. */
+const KNOWN_IDS = 150_000;
+/** A record as large as the server writes them. */
+const LARGEST_MESSAGE = 17 * 1024 * 1024;
+const CHECKPOINT_RECORDS = 256;
+const WAITING_RECORDS = 64;
+
+export interface EventStoreDbOptions {
+  /** A connection string: `esdb://`, `esdb+discover://`, `kurrentdb://` or `kurrentdb+discover://`. */
+  readonly url: string;
+  /** Told null once the store is open, then of every change. */
+  readonly onAvailability: AvailabilityListener;
+  /** Told of each append that added events. */
+  readonly onCommit?: (commit: { appends: number; events: number; durationMs: number }) => void;
+  /** How long a call may take; otherwise what the connection string says (`defaultDeadline`), or 10 s. */
+  readonly answerWithinMs?: number;
+}
+
+/** The server's own settings of a stream; others may stand beside them. */
+export interface StreamMetadata {
+  /** Seconds. */
+  readonly maxAge?: number;
+  readonly maxCount?: number;
+  /** The first revision that is shown. */
+  readonly truncateBefore?: number;
+  readonly cacheControl?: number;
+  /** As the server spells it: `$r`, `$w`, `$d`, `$mr`, `$mw`. */
+  readonly acl?: unknown;
+  readonly [custom: string]: unknown;
+}
+
+export interface EventStoreDb extends EventStore {
+  readonly server: { readonly address: string; readonly version: string };
+  /**
+   * Soft delete: the stream reads as if it had never been, and may be begun again; its revisions go on. Its events
+   * stay in the whole log until the server's next scavenge.
+   */
+  deleteStream(stream: string): Promise<void>;
+  /** Null when none was ever set. */
+  streamMetadata(stream: string): Promise<StreamMetadata | null>;
+  /** Replaces all of it. */
+  setStreamMetadata(stream: string, metadata: StreamMetadata): Promise<void>;
+}
+
+/**
+ * Opens the store on a server that answers now.
+ * @throws RangeError when `url` is no such connection string; StoreUnavailable within 5 s, naming the address and
+ *   why, when nobody answers there: worth another try
+ */
+export async function openEventStoreDb(options: EventStoreDbOptions): Promise<EventStoreDb> {
+  const address = readAddress(options.url);
+  const closing = new AbortController();
+  const { server, connection, open, close } = createServer(address, options, closing.signal);
+  try {
+    await open();
+    const { serverVersion } = await connection((used) => used.version());
+    const about = { address: address.shown, version: serverVersion };
+    return eventStore(server, connection, about, options, closing.signal, async () => {
+      closing.abort();
+      await close();
+    });
+  } catch (error) {
+    closing.abort();
+    await close();
+    throw error;
+  }
+}
+
+/** The connection string and the files that it names. */
+function readAddress(url: string): ServerAddress {
+  try {
+    return parseServerAddress(url);
+  } catch (error) {
+    throw new RangeError(`the address of EventStoreDB: ${(error as Error).message}`);
+  }
+}
+
+type Connected = <Result>(action: (connection: Connection) => Promise<Result>) => Promise<Result>;
+
+function eventStore(
+  server: Server,
+  connected: Connected,
+  about: EventStoreDb['server'],
+  { onCommit }: EventStoreDbOptions,
+  closing: AbortSignal,
+  end: () => Promise<void>,
+): EventStoreDb {
+  const ids = createKnownIds(KNOWN_IDS);
+  const log = createLog(server, closing);
+  const appender = createAppender(server, log, ids);
+  let closed: Promise<void> | undefined;
+
+  async function* readStream(stream: string, options: ReadStreamOptions) {
+    const { direction = 'forwards', limit = Number.POSITIVE_INFINITY } = options;
+    let from: number | 'start' | 'end' = options.from ?? (direction === 'forwards' ? 0 : 'end');
+    if (direction === 'backwards' && from !== 'end') {
+      const [last] = (await server.readStream(stream, 'end', 'backwards', 1)) ?? [];
+      if (last === undefined) return;
+      if (from > Number(last.revision)) from = 'end';
+    }
+    let left = limit;
+    while (left > 0) {
+      const count = Math.min(left, PAGE_RECORDS);
+      const records = await server.readStream(stream, from, direction, count);
+      if (records === null) return;
+      if (direction === 'forwards') {
+        ids.extend(
+          stream,
+          from as number,
+          records.map(({ id, revision }) => ({ id, revision: Number(revision) })),
+        );
+      }
+      const events = records.map(envelopeOf).filter((event) => event !== null);
+      left -= events.length;
+      if (events.length > 0) yield events;
+      if (records.length < count) return;
+      const last = Number(records.at(-1)!.revision);
+      if (direction === 'backwards' && last === 0) return;
+      from = direction === 'forwards' ? last + 1 : last - 1;
+    }
+  }
+
+  return {
+    server: about,
+    async append(stream, events, { expectedRevision }) {
+      const began = performance.now();
+      const { result, added } = await appender.append(stream, events, expectedRevision);
+      if (added) onCommit?.({ appends: 1, events: events.length, durationMs: performance.now() - began });
+      return result;
+    },
+    readStream(stream, options = {}) {
+      checkName('stream', stream);
+      if (options.from !== undefined) checkCount('from', options.from);
+      if (options.limit !== undefined) checkCount('limit', options.limit);
+      return isSystemName(stream) ? nothing() : readStream(stream, options);
+    },
+    readAll(options = {}) {
+      checkRange(options);
+      if (options.limit !== undefined) checkCount('limit', options.limit);
+      return log.readAll(options);
+    },
+    subscribe(options) {
+      checkRange(options);
+      return log.subscribe(options);
+    },
+    head: log.head,
+    end: log.end,
+    async count(options = {}) {
+      checkRange(options);
+      let count = 0;
+      for await (const page of log.readAll(options)) count += page.events.length;
+      return count;
+    },
+    async positionAt(time) {
+      return log.positionAt(parseTime(time));
+    },
+    async deleteStream(stream) {
+      checkOwnStream(stream);
+      await connected((connection) => connection.remove(stream));
+      ids.forget(stream);
+    },
+    async streamMetadata(stream) {
+      checkOwnStream(stream);
+      const [last] = (await server.readStream(metastreamOf(stream), 'end', 'backwards', 1)) ?? [];
+      return last === undefined ? null : shownMetadata(last.data);
+    },
+    async setStreamMetadata(stream, metadata) {
+      checkOwnStream(stream);
+      const event: ProposedEvent = {
+        id: randomUUID(),
+        contentType: 'application/json',
+        type: '$metadata',
+        data: storedMetadata(metadata),
+        metadata: {},
+      };
+      await server.append(metastreamOf(stream), [event], 'any');
+      ids.forget(stream);
+    },
+    close() {
+      closed ??= end();
+      return closed;
+    },
+  };
+}
+
+async function* nothing(): AsyncGenerator<never> {}
+
+function checkRange(range: { readonly after?: Position; readonly upTo?: Position }): void {
+  if (range.after !== undefined) checkPosition(range.after);
+  if (range.upTo !== undefined) checkPosition(range.upTo);
+}
+
+function checkOwnStream(stream: string): void {
+  checkName('stream', stream);
+  if (isSystemName(stream)) throw new RangeError(`the stream is the server's own: ${stream}`);
+}
+
+const metastreamOf = (stream: string): string => `$$${stream}`;
+
+const METADATA_NAMES = new Map([
+  ['maxAge', '$maxAge'],
+  ['maxCount', '$maxCount'],
+  ['truncateBefore', '$tb'],
+  ['cacheControl', '$cacheControl'],
+  ['acl', '$acl'],
+]);
+
+/** @throws RangeError when a number is none */
+function storedMetadata(metadata: StreamMetadata): Record<string, unknown> {
+  const entries = Object.entries(metadata).map(([name, value]) => {
+    const stored = METADATA_NAMES.get(name);
+    if (stored === undefined && isSystemName(name)) throw new RangeError(`unknown stream metadata ${name}`);
+    if (stored !== undefined && name !== 'acl') checkCount(name, value as number);
+    return [stored ?? name, value];
+  });
+  return Object.fromEntries(entries);
+}
+
+function shownMetadata(data: unknown): StreamMetadata {
+  const names = new Map([...METADATA_NAMES].map(([name, stored]) => [stored, name]));
+  return Object.fromEntries(
+    Object.entries((data ?? {}) as object).map(([name, value]) => [names.get(name) ?? name, value]),
+  );
+}
+
+/** A client with one channel, which ends with it. */
+class Connection extends EventStoreDBClient {
+  readonly #address: ServerAddress;
+  #channel: Promise<Channel> | undefined;
+  #ended = false;
+
+  /** @throws Error when a file of certificates cannot be read */
+  constructor(address: ServerAddress, leader: EndPoint | undefined, answerWithinMs: number) {
+    const settings = {
+      defaultDeadline: answerWithinMs,
+      ...(address.connectionName === undefined ? {} : { connectionName: address.connectionName }),
+    };
+    const discovery = {
+      // Found at once or not at all: whoever asks tries again.
+      maxDiscoverAttempts: address.maxDiscoverAttempts ?? 2,
+      discoveryInterval: address.discoveryInterval ?? 100,
+      gossipTimeout: address.gossipTimeout ?? 2,
+    };
+    const certificates = {
+      insecure: !address.tls,
+      ...(address.tlsCAFile === undefined ? {} : { rootCertificate: readFileSync(address.tlsCAFile) }),
+      ...(address.userCertFile === undefined ? {} : { userCertFile: readFileSync(address.userCertFile) }),
+      ...(address.userKeyFile === undefined ? {} : { userKeyFile: readFileSync(address.userKeyFile) }),
+    };
+    // Without TLS the client sends no password: the server would not ask for one.
+    const login = address.tls ? address.credentials : undefined;
+    const [host] = address.hosts as [EndPoint];
+    if (leader !== undefined) super({ ...settings, endpoint: leader }, certificates, login);
+    else if (address.discover) super({ ...settings, ...discovery, discover: host }, certificates, login);
+    else if (address.hosts.length > 1) {
+      super({ ...settings, ...discovery, endpoints: [...address.hosts] }, certificates, login);
+    } else super({ ...settings, endpoint: host }, certificates, login);
+    this.#address = address;
+  }
+
+  /** True once `end` was called: what was being read did not come to its end. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Each append is a call of its own: says that the server knows no other way. */
+  protected override supports = async () => false;
+
+  /** What to do after an error is decided by `createServer`. */
+  protected override handleError = async () => {};
+
+  protected override getChannel = (): Promise<Channel> => {
+    this.#channel ??= this.#connect();
+    return this.#channel;
+  };
+
+  async #connect(): Promise<Channel> {
+    const target = await this.resolveUri();
+    if (this.#ended) throw new Error('the connection was ended');
+    const { tls, tlsCAFile, userKeyFile, userCertFile, keepAliveInterval, keepAliveTimeout } = this.#address;
+    const file = (path: string | undefined) => (path === undefined ? null : readFileSync(path));
+    const security = tls
+      ? channelCredentials.createSsl(file(tlsCAFile), file(userKeyFile), file(userCertFile))
+      : channelCredentials.createInsecure();
+    return new Channel(target, security, {
+      'grpc.keepalive_time_ms': milliseconds(keepAliveInterval),
+      'grpc.keepalive_timeout_ms': milliseconds(keepAliveTimeout),
+      'grpc.max_receive_message_length': LARGEST_MESSAGE,
+      // Otherwise the back-off of a connection that failed would be shared with its successors.
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.enable_channelz': 0,
+    });
+  }
+
+  version(): Promise<{ readonly serverVersion: string }> {
+    return this.capabilities;
+  }
+
+  async remove(stream: string): Promise<void> {
+    await this.deleteStream(stream, { requiresLeader: true });
+  }
+
+  /** Cancels what is being read; an append under way is still answered. */
+  async end(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    const channel = await this.#channel?.catch(() => undefined);
+    await this.dispose();
+    channel?.close();
+  }
+}
+
+const milliseconds = (given: number | undefined): number =>
+  given === -1 ? Number.MAX_VALUE : (given ?? KEEP_ALIVE_MS);
+
+/** The server at an address: calls with their deadlines, what their errors mean, and a new connection after those. */
+function createServer(
+  address: ServerAddress,
+  { onAvailability, answerWithinMs = address.defaultDeadline ?? ANSWER_WITHIN_MS }: EventStoreDbOptions,
+  closing: AbortSignal,
+) {
+  let connection: Connection | undefined;
+  let leader: EndPoint | undefined;
+  /** Undefined until something is known. */
+  let problem: string | null | undefined;
+  let opened = false;
+  let answeredAt = 0;
+  let looking: NodeJS.Timeout | undefined;
+  let lookAgainMs: number = LOOK_AGAIN_MS.first;
+
+  function current(): Connection {
+    if (closing.aborted) throw new StoreUnavailable('the event store is closed');
+    connection ??= new Connection(address, leader, answerWithinMs);
+    return connection;
+  }
+
+  function replace(used: Connection | undefined, by?: EndPoint): void {
+    if (used !== connection) return;
+    connection = undefined;
+    leader = by;
+    void used?.end();
+  }
+
+  function known(now: string | null): void {
+    if (!opened || now === problem || closing.aborted) return;
+    problem = now;
+    lookAgainMs = LOOK_AGAIN_MS.first;
+    onAvailability(now);
+    look();
+  }
+
+  function answered(): void {
+    answeredAt = performance.now();
+    known(null);
+  }
+
+  /** Asks from time to time, so that it is known when the server goes and comes though nobody needs it. */
+  function look(): void {
+    clearTimeout(looking);
+    if (closing.aborted) return;
+    looking = setTimeout(
+      async () => {
+        if (problem !== null || performance.now() - answeredAt >= LOOK_EVERY_MS) {
+          // What it finds is known by then.
+          await readAll('end', 'backwards', 1).catch(() => {});
+          lookAgainMs = Math.min(lookAgainMs * 2, LOOK_AGAIN_MS.longest);
+        }
+        look();
+      },
+      problem === null ? LOOK_EVERY_MS : lookAgainMs,
+    ).unref();
+  }
+
+  /** What a failed call is told. */
+  function failure(used: Connection | undefined, error: unknown): Error {
+    if (error instanceof RangeError || error instanceof TypeError || error instanceof StoreUnavailable) return error;
+    if (closing.aborted) return new StoreUnavailable('the event store is closed');
+    const code = (error as { code?: unknown }).code;
+    const reason = reasonOf(error);
+    if (error instanceof MaxAppendSizeExceededError || code === status.RESOURCE_EXHAUSTED) {
+      return new RangeError(`the events are larger than the server takes at once: ${reason}`);
+    }
+    if (error instanceof StreamDeletedError)
+      return new RangeError(`the stream was deleted for ever: ${reason}`);
+    if (code === status.INVALID_ARGUMENT || /invalid ?position/i.test(reason)) {
+      return new RangeError(`the server refuses this: ${reason}`);
+    }
+    const message = `EventStoreDB at ${address.shown}: ${reason}`;
+    const outOfReach = typeof code !== 'number' || code === status.INTERNAL;
+    const isNotLeader = error instanceof NotLeaderError;
+    const down = code === status.UNAVAILABLE && !reason.startsWith('Server Is ');
+    if (outOfReach || isNotLeader || down) replace(used, isNotLeader ? error.leader : undefined);
+    // What is left is the trouble of one operation, which may go well next time.
+    const ofOne = code === status.UNKNOWN || code === status.ABORTED;
+    if (!ofOne || /leader/i.test(reason)) known(message);
+    return new StoreUnavailable(message, { cause: error });
+  }
+
+  /** Runs a call that was not begun if this server does not lead: then again, at the one that does. */
+  async function call<Result>(action: (used: Connection) => Promise<Result>): Promise<Result> {
+    for (let attempt = 1; ; attempt += 1) {
+      let used: Connection | undefined;
+      try {
+        used = current();
+        const result = await within(answerWithinMs + GRACE_MS, action(used));
+        answered();
+        return result;
+      } catch (error) {
+        if (error instanceof NotLeaderError && attempt === 1) replace(used, error.leader);
+        else throw failure(used, error);
+      }
+    }
+  }
+
+  function readAll(from: LogPosition | 'start' | 'end', direction: 'forwards' | 'backwards', count: number) {
+    return call((used) => {
+      const options = { fromPosition: from, direction, maxCount: count, requiresLeader: true };
+      return records(
+        used,
+        used.readAll(options, { highWaterMark: WAITING_RECORDS }) as Reading,
+        answerWithinMs,
+      );
+    });
+  }
+
+  const server: Server = {
+    readAll,
+    readStream(stream, from, direction, count) {
+      const fromRevision = typeof from === 'number' ? BigInt(from) : from;
+      return call(async (used) => {
+        const options = { fromRevision, direction, maxCount: count, requiresLeader: true };
+        const reading = used.readStream(stream, options, { highWaterMark: WAITING_RECORDS });
+        try {
+          return await records(used, reading as Reading, answerWithinMs);
+        } catch (error) {
+          if (error instanceof StreamNotFoundError || error instanceof StreamDeletedError) return null;
+          throw error;
+        }
+      });
+    },
+    append(stream, events, expected) {
+      const expectedRevision =
+        expected === 'no stream' ? 'no_stream' : expected === 'any' ? expected : BigInt(expected);
+      return call(async (used) => {
+        try {
+          const appended = await used.appendToStream(stream, events as never, {
+            expectedRevision,
+            requiresLeader: true,
+          });
+          const { nextExpectedRevision, position = null } = appended;
+          return { kind: 'appended', revision: Number(nextExpectedRevision), position };
+        } catch (error) {
+          if (!(error instanceof WrongExpectedVersionError)) throw error;
+          const { actualVersion } = error;
+          return {
+            kind: 'wrong revision',
+            actual: typeof actualVersion === 'bigint' && actualVersion >= 0n ? Number(actualVersion) : null,
+          };
+        }
+      });
+    },
+    async *subscribe(from, filter, signal) {
+      let used: Connection | undefined;
+      try {
+        used = current();
+        yield* subscription(used, from, filter, signal, answerWithinMs, answered);
+      } catch (error) {
+        throw failure(used, error);
+      }
+    },
+  };
+
+  return {
+    server,
+    connection: call as Connected,
+    async open() {
+      try {
+        await within(OPEN_WITHIN_MS, readAll('end', 'backwards', 1));
+      } catch (error) {
+        throw failure(connection, error);
+      }
+      opened = true;
+      answered();
+    },
+    async close() {
+      clearTimeout(looking);
+      const used = connection;
+      connection = undefined;
+      await used?.end();
+    },
+  };
+}
+
+/** In the words of gRPC, without what says nothing. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message
+    .replace(/^\d+ [A-Z_]+: /, '')
+    .replace(/\.? ?Resolution note: *$/, '')
+    .trim();
+}
+
+async function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms / 1000} s`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+interface Reading extends Readable {
+  cancel(): Promise<void>;
+}
+
+/** All that a read gives, which asked for a page at most. */
+function records(used: Connection, reading: Reading, idleMs: number): Promise<LogRecord[]> {
+  const { promise, resolve, reject } = Promise.withResolvers<LogRecord[]>();
+  const found: LogRecord[] = [];
+  const fail = (error: unknown) => {
+    clearTimeout(timer);
+    reject(error);
+    // Later errors of a read that nobody waits for.
+    reading.on('error', () => {});
+    reading.cancel().catch(() => {});
+    reading.destroy();
+  };
+  const timer = setTimeout(() => fail(new Error(`no answer within ${idleMs / 1000} s`)), idleMs);
+  const cut = () => fail(new Error('the connection was ended while reading'));
+  reading.on('data', ({ event }: { event?: LogRecord }) => {
+    timer.refresh();
+    if (event !== undefined) found.push(event);
+  });
+  reading.once('error', fail);
+  reading.once('close', () => (reading.readableEnded ? undefined : cut()));
+  reading.once('end', () => {
+    if (used.ended) return cut();
+    clearTimeout(timer);
+    resolve(found);
+  });
+  return promise;
+}
+
+/** Reads a subscription as fast as it is iterated; ends it in the server, too, however the iteration ends. */
+async function* subscription(
+  used: Connection,
+  from: LogPosition | 'start' | 'end',
+  filter: ServerFilter | null,
+  signal: AbortSignal,
+  confirmWithinMs: number,
+  answered: () => void,
+): AsyncGenerator<Received, void, void> {
+  let checkpoint: LogPosition | null = null;
+  let live = false;
+  let toldLive = false;
+  let failed: { error: unknown } | undefined;
+  let changed = false;
+  let wake = () => {};
+  const change = () => {
+    changed = true;
+    wake();
+  };
+  const fail = (error: unknown) => {
+    failed ??= { error };
+    change();
+  };
+
+  const stream = used.subscribeToAll(
+    {
+      fromPosition: from,
+      requiresLeader: true,
+      filter: {
+        ...(filter === null
+          ? { filterOn: 'eventType', regex: '^[^$]' }
+          : { filterOn: filter.on, prefixes: [...filter.prefixes] }),
+        maxSearchWindow: CHECKPOINT_RECORDS,
+        checkpointInterval: 1,
+        checkpointReached: (_, position) => {
+          checkpoint = position;
+          change();
+        },
+      },
+    },
+    { highWaterMark: WAITING_RECORDS },
+  );
+  const confirming = setTimeout(
+    () => fail(new Error(`no answer within ${confirmWithinMs / 1000} s`)),
+    confirmWithinMs,
+  );
+  stream.on('confirmation', () => {
+    clearTimeout(confirming);
+    answered();
+  });
+  stream.on('caughtUp', () => {
+    live = true;
+    change();
+  });
+  stream.on('fellBehind', () => {
+    live = false;
+    toldLive = false;
+  });
+  stream.on('readable', change);
+  stream.on('error', fail);
+  stream.on('end', () => fail(new Error('the server ended the subscription')));
+  stream.on('close', () => fail(new Error('the server ended the subscription')));
+  signal.addEventListener('abort', change);
+
+  try {
+    while (!signal.aborted) {
+      changed = false;
+      const found: LogRecord[] = [];
+      while (found.length < PAGE_RECORDS) {
+        const next: { event?: LogRecord } | null = stream.read();
+        if (next === null) break;
+        if (next.event !== undefined) found.push(next.event);
+      }
+      // Both are said after what was sent before them, which may still wait to be read.
+      const upToDate = stream.readableLength === 0;
+      const drained = upToDate && (stream as unknown as Duplex).writableLength === 0;
+      const reached = upToDate ? checkpoint : null;
+      if (upToDate) checkpoint = null;
+      const isLive = live && upToDate;
+      if (found.length > 0 || reached !== null || (isLive && drained && !toldLive)) {
+        toldLive = isLive && drained;
+        yield { records: found, checkpoint: reached, live: isLive, drained };
+      } else if (failed !== undefined) {
+        throw failed.error;
+      } else if (!changed) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  } finally {
+    clearTimeout(confirming);
+    signal.removeEventListener('abort', change);
+    stream.on('error', () => {});
+    // To destroy it is not enough: the call would stay open.
+    stream.unsubscribe().catch(() => {});
+    stream.destroy();
+  }
+}
