@@ -1,6 +1,6 @@
 /** What every event store adapter refuses before it does anything: input that no log could hold or serve. */
 import { type NewEvent, type Position, position } from '../../contracts/envelope.ts';
-import { EventIdConflict, type ExpectedRevision } from './port.ts';
+import { EventIdConflict, type ExpectedRevision, type Imported } from './port.ts';
 
 const MAX_NAME_LENGTH = 255;
 
@@ -19,6 +19,22 @@ export function checkAppend(stream: string, events: readonly NewEvent[], expecte
     checkName('correlationId', event.correlationId);
     if (!Number.isSafeInteger(event.schemaVersion) || event.schemaVersion < 1) {
       throw new RangeError(`schemaVersion must be a whole number from 1, not ${event.schemaVersion}`);
+    }
+  }
+}
+
+/** @throws RangeError when there is not one time, as envelopes say it, for each event, in order. */
+export function checkImported(events: readonly NewEvent[], { times }: Imported): void {
+  if (times.length !== events.length) {
+    throw new RangeError(`${events.length} events cannot be imported with ${times.length} times`);
+  }
+  for (const [i, time] of times.entries()) {
+    const ms = Date.parse(time);
+    if (Number.isNaN(ms) || new Date(ms).toISOString() !== time) {
+      throw new RangeError(`not a time as the log has them (UTC, milliseconds): ${JSON.stringify(time)}`);
+    }
+    if (i > 0 && time < times[i - 1]!) {
+      throw new RangeError(`times must not go back: ${time} after ${times[i - 1]}`);
     }
   }
 }

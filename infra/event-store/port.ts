@@ -39,6 +39,20 @@ export interface AppendResult {
   readonly position: Position;
 }
 
+/** Events that stood in another log before and are moved here, so that both tell the same in the same order. */
+export interface Imported {
+  /**
+   * When each was committed there, as envelopes say it: kept in place of the time of this commit. Not earlier than
+   * the time of the event before it.
+   */
+  readonly times: readonly string[];
+  /**
+   * The id of the event that the log must end with, or null when it must be empty. So an append that fails stops
+   * those that were sent after it, and nobody else's events come in between.
+   */
+  readonly previous: string | null;
+}
+
 export interface EventPage {
   /** In the order asked for; may be empty when the filter skipped everything. */
   readonly events: readonly EventEnvelope[];
@@ -82,12 +96,13 @@ export interface EventStore {
    * Appends all events or none, and answers when they are on disk. Idempotent by event id: the same batch to
    * the same stream again answers what it answered the first time, whatever was expected; a batch of which
    * some ids exist, or exist elsewhere, is refused with `EventIdConflict`.
-   * @throws WrongExpectedRevision | EventIdConflict | StoreUnavailable | RangeError (no events, a bad name)
+   * @throws WrongExpectedRevision | EventIdConflict | StoreUnavailable | RangeError (no events, a bad name) |
+   * WrongLogEnd (`imported` only)
    */
   append(
     stream: string,
     events: readonly NewEvent[],
-    options: { readonly expectedRevision: ExpectedRevision },
+    options: { readonly expectedRevision: ExpectedRevision; readonly imported?: Imported },
   ): Promise<AppendResult>;
 
   /** Pages of one stream. A stream that does not exist yields nothing. */
@@ -131,6 +146,15 @@ export class WrongExpectedRevision extends Error {
     this.stream = stream;
     this.expected = expected;
     this.actual = actual;
+  }
+}
+
+/** The log does not end with the event that an import was to follow: somebody else appended, or an append failed. */
+export class WrongLogEnd extends Error {
+  constructor(expected: string | null, actual: string | null) {
+    const name = (id: string | null) => (id === null ? 'no event at all' : `event ${id}`);
+    super(`The log ends with ${name(actual)}, not with ${name(expected)}`);
+    this.name = 'WrongLogEnd';
   }
 }
 

@@ -4,10 +4,11 @@
  * those who follow live. Several processes of one machine may share the file: their writers take turns, and
  * each takes up what the others commit; every read sees all that was acknowledged before it, to whomever.
  */
+import { existsSync } from 'node:fs';
 import { setImmediate as othersRan } from 'node:timers/promises';
 import { type EventEnvelope, type Position, START } from '../../contracts/envelope.ts';
 
-import { checkAppend, checkCount, checkName, checkPosition, parseTime } from './input.ts';
+import { checkAppend, checkCount, checkImported, checkName, checkPosition, parseTime } from './input.ts';
 import {
   type EventFilter,
   type EventPage,
@@ -21,6 +22,7 @@ import {
 import { lockDirectory } from './sqlite/lock.ts';
 import { followOthers, type Others } from './sqlite/others.ts';
 import { openReader, PAGE_EVENTS, type Reader } from './sqlite/reader.ts';
+import { logFile } from './sqlite/schema.ts';
 import { createTail, type Tail } from './sqlite/tail.ts';
 import { type Commit, startWriteQueue, type WriteQueue } from './sqlite/write-queue.ts';
 
@@ -115,26 +117,6 @@ function eventStore({ queue, reader, tail, others, unlock }: Parts): EventStore 
     }
   }
 
-  async function* readAll(options: ReadAllOptions): AsyncGenerator<EventPage> {
-    const { direction = 'forwards', filter, limit = Number.POSITIVE_INFINITY } = options;
-    const head = currentHead();
-    let after = numberOf(options.after ?? START);
-    let upTo = options.upTo === undefined ? head : Math.min(head, numberOf(options.upTo));
-    let left = limit;
-    const walk = reader.walk(filter, direction);
-    while (after < upTo && left > 0) {
-      const page = walk.next(after, upTo, left);
-      after = page.after;
-      upTo = page.upTo;
-      left -= page.events.length;
-      yield direction === 'forwards'
-        ? { events: page.events, position: String(after), caughtUp: after >= tail.head }
-        : { events: page.events, position: String(upTo + 1), caughtUp: upTo === 0 };
-      await othersRan();
-      refuseWhenClosed();
-    }
-  }
-
   async function* subscribe(options: SubscribeOptions): AsyncGenerator<EventPage> {
     const { filter, signal } = options;
     const walk = reader.walk(filter, 'forwards');
@@ -166,9 +148,10 @@ function eventStore({ queue, reader, tail, others, unlock }: Parts): EventStore 
   }
 
   return {
-    async append(stream, events, { expectedRevision }) {
+    async append(stream, events, { expectedRevision, imported }) {
       checkAppend(stream, events, expectedRevision);
-      return queue.append(stream, events, expectedRevision);
+      if (imported !== undefined) checkImported(events, imported);
+      return queue.append(stream, events, expectedRevision, imported);
     },
     readStream(stream, options = {}) {
       checkName('stream', stream);
@@ -179,7 +162,7 @@ function eventStore({ queue, reader, tail, others, unlock }: Parts): EventStore 
     readAll(options = {}) {
       checkRange(options);
       if (options.limit !== undefined) checkCount('limit', options.limit);
-      return readAll(options);
+      return readAll(reader, currentHead, options);
     },
     subscribe(options) {
       checkRange(options);
@@ -220,6 +203,59 @@ function eventStore({ queue, reader, tail, others, unlock }: Parts): EventStore 
       return closed;
     },
   };
+}
+
+/** @param currentHead of all that is committed; throws when nothing may be read any more */
+async function* readAll(
+  reader: Reader,
+  currentHead: () => number,
+  options: ReadAllOptions,
+): AsyncGenerator<EventPage> {
+  const { direction = 'forwards', filter, limit = Number.POSITIVE_INFINITY } = options;
+  const head = currentHead();
+  let after = numberOf(options.after ?? START);
+  let upTo = options.upTo === undefined ? head : Math.min(head, numberOf(options.upTo));
+  let left = limit;
+  const walk = reader.walk(filter, direction);
+  while (after < upTo && left > 0) {
+    const page = walk.next(after, upTo, left);
+    after = page.after;
+    upTo = page.upTo;
+    left -= page.events.length;
+    yield direction === 'forwards'
+      ? { events: page.events, position: String(after), caughtUp: after >= currentHead() }
+      : { events: page.events, position: String(upTo + 1), caughtUp: upTo === 0 };
+    await othersRan();
+    currentHead();
+  }
+}
+
+/**
+ * The log as it is now, for reading only, whoever else has it open: takes no lock and holds up nobody.
+ * @returns `events`: how many it holds
+ * @throws Error when there is no log in the directory, or its format is unknown; StoreUnavailable
+ */
+export async function readSqliteLog(
+  directory: string,
+): Promise<Pick<EventStore, 'readAll' | 'head' | 'close'> & { readonly events: number }> {
+  if (!existsSync(logFile(directory))) throw new Error(`there is no log.db in ${directory}`);
+  const reader = openReader(directory);
+  try {
+    // What is committed from now on is not looked at: positions are 1, 2, 3, … without a gap.
+    const head = reader.head();
+    return {
+      events: head,
+      head: async () => String(head),
+      readAll(options = {}) {
+        checkRange(options);
+        return readAll(reader, () => head, options);
+      },
+      close: async () => reader.close(),
+    };
+  } catch (error) {
+    reader.close();
+    throw error;
+  }
 }
 
 function checkRange(range: { readonly after?: Position; readonly upTo?: Position }): void {

@@ -123,6 +123,10 @@ function setUp(database: Database.Database): void {
       })
       .immediate();
   }
+  checkFormat(database);
+}
+
+function checkFormat(database: Database.Database): void {
   const format = formatOf(database);
   if (format !== FORMAT) {
     throw new Error(`${database.name} has format ${format}; this version of Odeon reads ${FORMAT}`);
@@ -131,5 +135,14 @@ function setUp(database: Database.Database): void {
 
 const formatOf = (database: Database.Database): unknown => database.pragma('user_version', { simple: true });
 
-export const openForReading = (directory: string): Database.Database =>
-  new Database(logFile(directory), { readonly: true, timeout: 1_000 });
+/** @throws Error when its format is unknown */
+export function openForReading(directory: string): Database.Database {
+  const database = new Database(logFile(directory), { readonly: true, timeout: 1_000 });
+  try {
+    checkFormat(database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}

@@ -10,7 +10,8 @@ import Database from 'better-sqlite3';
 
 /** A writer that is kept waiting for so long gives up. */
 const GIVE_UP_MS = 5_000;
-const SHORTEST_PAUSE_MS = 0.05;
+/** Between two tries: about what a commit takes, and less often the longer it takes. */
+const SHORTEST_PAUSE_MS = 0.1;
 const LONGEST_PAUSE_MS = 2;
 /** A write-ahead log of so many bytes is moved into the file; as in exclusive use, where SQLite counts pages. */
 const WAL_BYTES = 16 * 1024 * 1024;
@@ -129,18 +130,20 @@ export const isBusy = (error: unknown): boolean =>
  */
 export function untilFree<Result>(file: string, attempt: () => Result): Result {
   const began = performance.now();
-  for (let pauseMs = SHORTEST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 1.2)) {
+  for (;;) {
+    let waitedMs: number;
     try {
       return attempt();
     } catch (error) {
       if (!isBusy(error)) throw error;
-      if (performance.now() - began > GIVE_UP_MS) {
+      waitedMs = performance.now() - began;
+      if (waitedMs > GIVE_UP_MS) {
         throw new Error(`other processes have kept ${file} busy for ${GIVE_UP_MS / 1_000} s`, {
           cause: error,
         });
       }
     }
-    pause(pauseMs * (0.5 + Math.random()));
+    pause(Math.min(LONGEST_PAUSE_MS, SHORTEST_PAUSE_MS + waitedMs / 50));
   }
 }
 

@@ -8,8 +8,10 @@ import {
   type AppendResult,
   EventIdConflict,
   type ExpectedRevision,
+  type Imported,
   StoreUnavailable,
   WrongExpectedRevision,
+  WrongLogEnd,
 } from '../port.ts';
 import { type Meta, reasonOf } from './schema.ts';
 import type {
@@ -35,7 +37,12 @@ export interface Commit {
 }
 
 export interface WriteQueue {
-  append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult>;
+  append(
+    stream: string,
+    events: readonly NewEvent[],
+    expected: ExpectedRevision,
+    imported?: Imported,
+  ): Promise<AppendResult>;
   /** Finishes what was accepted, then ends the writer. */
   close(beforeWriterEnds: () => void): Promise<void>;
 }
@@ -59,6 +66,7 @@ type Unplaced = { -readonly [Key in keyof EventEnvelope]: EventEnvelope[Key] };
 interface Pending {
   readonly stream: string;
   readonly expected: ExpectedRevision;
+  readonly imported: Imported | undefined;
   readonly values: readonly EventValues[];
   /** What is answered once the writer said where it stands in the log. */
   events: Unplaced[];
@@ -137,7 +145,7 @@ export async function startWriteQueue(
       for (const [n, event] of pending.events.entries()) {
         event.revision = outcome.revision + n;
         event.position = String(outcome.position + n);
-        event.time = time;
+        event.time = pending.imported?.times[n] ?? outcome.time ?? time;
         const values = pending.values[n]!;
         options.onEvent(event, values[5].length + values[6].length);
       }
@@ -156,7 +164,7 @@ export async function startWriteQueue(
   }
 
   /** @throws what the append is to be rejected with. */
-  function resultFor({ stream, expected, events }: Pending, outcome: Outcome): AppendResult {
+  function resultFor({ stream, expected, imported, events }: Pending, outcome: Outcome): AppendResult {
     switch (outcome.kind) {
       case 'appended':
         return resultOf(events);
@@ -166,6 +174,12 @@ export async function startWriteQueue(
         throw new WrongExpectedRevision(stream, expected, outcome.actual);
       case 'id conflict':
         throw new EventIdConflict(stream, outcome.id);
+      case 'wrong end':
+        throw new WrongLogEnd(imported!.previous, outcome.actual);
+      case 'too early':
+        throw new RangeError(
+          `Stream ${stream}: an event of ${imported!.times[0]} cannot follow one of ${outcome.last}`,
+        );
     }
   }
 
@@ -173,7 +187,12 @@ export async function startWriteQueue(
     if (gathered.length === 0) return;
     const batch = gathered;
     gathered = [];
-    port.postMessage(batch.map(({ stream, expected, values }): AppendRequest => [stream, expected, values]));
+    port.postMessage(
+      batch.map(
+        ({ stream, expected, values, imported }): AppendRequest =>
+          imported === undefined ? [stream, expected, values] : [stream, expected, values, imported],
+      ),
+    );
     wakeWriter();
     sent.push(...batch);
     if (!awake && sent.length <= FEW) stayAwake();
@@ -203,13 +222,14 @@ export async function startWriteQueue(
   }
 
   const queue: WriteQueue = {
-    append(stream, events, expected) {
+    append(stream, events, expected, imported) {
       if (unavailable !== undefined) return Promise.reject(unavailable);
       const values = events.map(valuesOf);
       const { promise, resolve, reject } = Promise.withResolvers<AppendResult>();
       gathered.push({
         stream,
         expected,
+        imported,
         values,
         events: events.map((event) => unplaced(stream, event)),
         resolve,

@@ -35,13 +35,14 @@ const findId = database.prepare<[string], { stream: string; position: number }>(
 const findLastRevision = database
   .prepare<[string], number | null>('SELECT max(revision) FROM events WHERE stream = ?')
   .pluck();
-const findLast = database.prepare<[], { position: number; time: string }>(
-  'SELECT position, time FROM events ORDER BY position DESC LIMIT 1',
+const findLast = database.prepare<[], { position: number; id: string; time: string }>(
+  'SELECT position, id, time FROM events ORDER BY position DESC LIMIT 1',
 );
 
 /** Last revision by stream (-1: no such stream), the least recently appended to first. */
 const lastRevisions = new Map<string, number>();
 let lastPosition = 0;
+let lastId: string | null = null;
 let lastTimeMs = 0;
 
 /** False after a transaction that failed: what is remembered here may not be in the log. */
@@ -51,6 +52,7 @@ let current = false;
 function resume(): void {
   const last = findLast.get();
   lastPosition = last?.position ?? 0;
+  lastId = last?.id ?? null;
   lastTimeMs = last === undefined ? 0 : Date.parse(last.time);
   lastRevisions.clear();
   current = true;
@@ -75,8 +77,28 @@ const fits = (expected: ExpectedRevision, actual: number): boolean =>
   expected === 'any' ||
   (expected === 'no stream' ? actual === -1 : expected === 'exists' ? actual >= 0 : actual === expected);
 
-/** Writes one append into the open transaction, all of it or nothing. */
-function append([stream, expected, events]: AppendRequest, time: string): Outcome {
+interface Time {
+  readonly ms: number;
+  readonly text: string;
+}
+const timeOf = (ms: number): Time => ({ ms, text: new Date(ms).toISOString() });
+
+/**
+ * Writes one append into the open transaction, all of it or nothing.
+ * @param now that of the transaction
+ */
+function append([stream, expected, events, imported]: AppendRequest, now: Time): Outcome {
+  if (imported !== undefined) {
+    const misfit: Outcome | null =
+      imported.previous !== lastId
+        ? { kind: 'wrong end', actual: lastId }
+        : Date.parse(imported.times[0]!) < lastTimeMs
+          ? { kind: 'too early', last: timeOf(lastTimeMs).text }
+          : null;
+    if (misfit !== null) return earlierAppend(stream, events) ?? misfit;
+  }
+  // Later than now only after an import of what was written by a clock that is ahead.
+  const time = lastTimeMs > now.ms ? timeOf(lastTimeMs) : now;
   const actual = lastRevisionOf(stream);
   if (!fits(expected, actual)) {
     return earlierAppend(stream, events) ?? { kind: 'wrong revision', actual: actual === -1 ? null : actual };
@@ -94,7 +116,7 @@ function append([stream, expected, events]: AppendRequest, time: string): Outcom
       schemaVersion,
       owner,
       correlationId,
-      time,
+      imported?.times[i] ?? time.text,
       meta,
       data,
     );
@@ -105,8 +127,12 @@ function append([stream, expected, events]: AppendRequest, time: string): Outcom
     }
   }
   lastPosition += events.length;
+  lastId = events.at(-1)![0];
+  lastTimeMs = imported === undefined ? time.ms : Date.parse(imported.times.at(-1)!);
   remember(stream, actual + events.length);
-  return { kind: 'appended', position, revision };
+  return time === now
+    ? { kind: 'appended', position, revision }
+    : { kind: 'appended', position, revision, time: time.text };
 }
 
 /** What an append is told of whose ids some or all are in the log already; null when none of them is. */
@@ -126,19 +152,18 @@ function commitGroup(first: WriterRequest): void {
   let appends = first.length;
   try {
     if (turns.begin() || !current) resume();
-    lastTimeMs = Math.max(lastTimeMs, Date.now());
-    const time = new Date(lastTimeMs).toISOString();
+    const now = timeOf(Math.max(lastTimeMs, Date.now()));
     let events = 0;
     for (let batch: WriterRequest | undefined = first; batch !== undefined; ) {
       for (const request of batch) {
         events += request[2].length;
-        outcomes.push(append(request, time));
+        outcomes.push(append(request, now));
       }
       batch = events < MAX_GROUP_EVENTS ? nextRequest() : undefined;
       appends += batch?.length ?? 0;
     }
     commit.run();
-    answer({ kind: 'committed', outcomes, time, durationMs: performance.now() - began });
+    answer({ kind: 'committed', outcomes, time: now.text, durationMs: performance.now() - began });
   } catch (error) {
     if (database.inTransaction) database.exec('ROLLBACK');
     current = false;
