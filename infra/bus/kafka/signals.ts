@@ -11,6 +11,7 @@
  * bounded memory, and is sent when it is back; readers go on where they were.
  */
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Signal, signal as signalSchema } from '../../../contracts/live/signals.ts';
 import type { AvailabilityListener } from '../../engines/port.ts';
@@ -35,12 +36,14 @@ const MAX_WAITING_BYTES = 16 * 2 ** 20;
 const BATCH_BYTES = 500_000;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1_000;
-/** A fetch is answered after so long when there is nothing; kafkajs waits for it when it disconnects. */
+/** A fetch is answered after so long when there is nothing; `close` waits for it. */
 const FETCH_WAITS_MS = 250;
 const LOOK_FOR_PARTITIONS_MS = 60_000;
 /** What is published before `close` has so long to be sent, and then the clients have so long to end. */
 const FLUSH_WITHIN_MS = 1_000;
 const END_WITHIN_MS = 1_000;
+/** More than a fetch waits. */
+const WORK_ENDS_WITHIN_MS = 500;
 /** Of so many publishers a reader knows the last number. */
 const PUBLISHERS = 1_000;
 
@@ -161,10 +164,12 @@ async function startSending({
         note(null);
       } catch (error) {
         if (isTooLarge(error)) {
-          batchBytes = Math.ceil(batchBytes / 2);
-          if (signals.length > 1) continue;
-          queue.done(signals);
-          onError(new Error('A signal is larger than Kafka takes: it is dropped.', { cause: error }));
+          if (signals.length > 1) {
+            batchBytes = Math.ceil(batchBytes / 2);
+          } else {
+            queue.done(signals);
+            onError(new Error('A signal is larger than Kafka takes: it is dropped.', { cause: error }));
+          }
           continue;
         }
         note(error);
@@ -185,7 +190,7 @@ async function startSending({
       published.resolve();
     },
     idle: () => idle.promise,
-    ended: run().finally(() => producer.disconnect()),
+    ended: endsWith(signal, run(), producer),
   };
 }
 
@@ -275,16 +280,14 @@ async function startReceiving({
     }
   }
 
-  const end = (): Promise<void> => reader.disconnect();
   try {
     await reader.connect();
     await stand();
   } catch (error) {
-    await end();
+    await reader.disconnect();
     throw error;
   }
-  const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
-  return { ended: Promise.all([run(), aborted.then(end)]).then(() => {}) };
+  return { ended: endsWith(signal, run(), reader) };
 }
 
 /** Whether a record of a publisher is one that came before: in a partition their numbers only grow. */
@@ -326,6 +329,21 @@ function growingPauses(signal: AbortSignal) {
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     },
   };
+}
+
+/**
+ * Disconnects the client once its work has ended after the abort, or does not end: what kafkajs is asked for while
+ * it disconnects, it goes on trying for seconds.
+ */
+async function endsWith(
+  signal: AbortSignal,
+  work: Promise<void>,
+  client: { disconnect(): Promise<void> },
+): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
+  await within(WORK_ENDS_WITHIN_MS, work);
+  await client.disconnect();
+  await work;
 }
 
 /** Resolves when `work` has ended, or after so long. */
