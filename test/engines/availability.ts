@@ -25,7 +25,11 @@ export function engineSkipReason(engine: EngineName): string | null {
  * mocha's `describe` for tests that need engines. Where one cannot be had, there is one skipped test whose title
  * says why; with CI set in the environment it fails instead.
  */
-export function describeWithEngines(engines: readonly EngineName[], title: string, tests: () => void): void {
+export function describeWithEngines(
+  engines: readonly EngineName[],
+  title: string,
+  tests: (this: Mocha.Suite) => void,
+): void {
   const reasons = engines.map(engineSkipReason).filter((reason) => reason !== null);
   if (reasons.length === 0) {
     describe(title, tests);
