@@ -12,7 +12,7 @@ import type { EventEnvelope } from '../contracts/envelope.ts';
 import { openMongoReadModels } from '../infra/read-models/mongodb/store.ts';
 import { type Cluster, type ClusterNode, startCluster } from './cluster.ts';
 import { createConversing, type Service, Unavailable } from './conversing.ts';
-import { needsEngines } from './engines/availability.ts';
+import { describeWithEngines, FIRST_START_MS } from './engines/availability.ts';
 import { faultsOf, openTurns } from './log-invariants.ts';
 import { client, condition, login } from './program.ts';
 
@@ -26,14 +26,16 @@ const SETTLES_WITHIN_MS = 120_000;
 /** As long as a process that is killed may be away before a client gives up. */
 const PATIENCE_MS = 90_000;
 
-describe(`a cluster in which processes are killed while there are ${CONVERSATIONS} conversations`, function () {
-  needsEngines(this, 'kafka', 'ferretdb');
+const TITLE = `a cluster in which processes are killed while there are ${CONVERSATIONS} conversations`;
+
+describeWithEngines(['kafka', 'ferretdb'], TITLE, function (this: Mocha.Suite) {
   this.timeout(120_000 + CONVERSATIONS * 10_000 + BROKER_AWAY_MS * 3);
 
   let cluster: Cluster;
   let token: string;
 
-  before(async () => {
+  before(async function () {
+    this.timeout(FIRST_START_MS);
     cluster = await startCluster({
       processes: { command: 1, query: 2, projections: 2, processes: 2 },
       env: {
@@ -155,11 +157,15 @@ describe(`a cluster in which processes are killed while there are ${CONVERSATION
     expect(await dump()).to.deep.equal(kept);
   });
 
-  const before_: Map<string, string> = new Map();
+  /** The copies that were live when the documents were last looked at, by projection. */
+  const liveBefore = new Map<string, string>();
+
   async function versionsSwitched(names: ReadonlySet<string>): Promise<boolean> {
     await using models = await open();
     const live = (await models.store.copies()).filter((copy) => copy.live);
-    return [...names].every((name) => live.some((copy) => copy.projection === name && copy.copy !== before_.get(name)));
+    return [...names].every((name) =>
+      live.some((copy) => copy.projection === name && copy.copy !== liveBefore.get(name)),
+    );
   }
 
   async function open() {
@@ -177,7 +183,7 @@ describe(`a cluster in which processes are killed while there are ${CONVERSATION
     const lines: string[] = [];
     for (const { copy, projection, live } of await models.store.copies()) {
       if (!live) continue;
-      before_.set(projection, copy);
+      liveBefore.set(projection, copy);
       for await (const document of models.store.partition(0).dump(copy)) {
         lines.push(`${projection} ${JSON.stringify(document)}`);
       }

@@ -93,7 +93,8 @@ export async function openNewFeed(readModels: ReadModelStore, projection: Projec
   return openFeed(readModels, projection, copy, made?.checkpoint ?? { position: START, seen: 0 });
 }
 
-const fits = (copy: CopyInfo, projection: Projection): boolean => sameDefinition(copy, projection);
+const fits = (copy: CopyInfo, projection: Projection): boolean =>
+  !copy.outdated && sameDefinition(copy, projection);
 
 /** A copy with other indexes than its projection's is as outdated as one of another version. */
 export const sameDefinition = (
