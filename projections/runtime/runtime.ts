@@ -92,6 +92,7 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
   const report = (error: Error, trouble: Trouble) => options.onError?.(error, trouble);
   const stopping = new AbortController();
   const { signal } = stopping;
+  options.partition?.signal.addEventListener('abort', () => stopping.abort(), { once: true });
   const waiters = positionWaiters();
   const exclusive = oneAtATime();
   const tasks = new Set<Promise<void>>();

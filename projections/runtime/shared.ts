@@ -14,7 +14,7 @@ import type { PartitionedCopy, SharedReadModels } from '../../infra/read-models/
 import type { Projection } from '../projection.ts';
 import { toError } from './feed.ts';
 import { positionWaiters } from './position-waiters.ts';
-import { sameDefinition } from './running.ts';
+import { ensureLiveCopies, sameDefinition } from './running.ts';
 import { LISTED_FAILURES, type OwnRuntime, startProjections, type Trouble } from './runtime.ts';
 
 /** Between two tellings of how far a partition is while nothing changes. */
@@ -47,6 +47,8 @@ export async function startSharedProjections(options: SharedProjectionsOptions):
   const own = new Map<number, OwnRuntime>();
   let stopped = false;
 
+  // Whoever starts first: queries need the collections, be they empty.
+  await ensureLiveCopies(readModels.partition(0), projections);
   const copies = await readModels.copies();
   for (const number of numbers) reached[number] = storedPosition(copies, projections, number, partitions);
 
