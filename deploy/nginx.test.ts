@@ -11,6 +11,7 @@ import {
   type RequestOptions,
   request,
   type Server,
+  type ServerResponse,
 } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -327,12 +328,12 @@ describe('nginx with deploy/nginx.conf', function () {
 
   for (const method of ['GET', 'POST']) {
     it(`hands a stream on as it comes (${method})`, async () => {
-      const { promise: goOn, resolve: more } = Promise.withResolvers<void>();
+      const stream = Promise.withResolvers<ServerResponse>();
       act = (_seen, incoming, response) => {
         incoming.resume();
         response.writeHead(200, { 'Content-Type': 'text/event-stream' });
-        response.write('data: 1\n\n');
-        void goOn.then(() => response.end('data: 2\n\n'));
+        response.flushHeaders();
+        stream.resolve(response);
       };
       const outgoing = request({
         host: '127.0.0.1',
@@ -344,9 +345,13 @@ describe('nginx with deploy/nginx.conf', function () {
       outgoing.end();
       const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage];
       const parts = incoming.setEncoding('utf8')[Symbol.asyncIterator]();
-      expect((await parts.next()).value).to.equal('data: 1\n\n');
-      more();
-      expect((await parts.next()).value).to.equal('data: 2\n\n');
+      const response = await stream.promise;
+      // Nothing more is written before what was written is there.
+      for (const part of ['data: 1\n\n', 'data: 2\n\n', ': ping\n\n']) {
+        response.write(part);
+        expect((await parts.next()).value).to.equal(part);
+      }
+      response.end();
       expect((await parts.next()).done).to.equal(true);
     });
   }
