@@ -71,7 +71,9 @@ export interface CopyInfo {
   /** As declared: a copy with other indexes than its projection's is as outdated as one of another version. */
   readonly indexes: CollectionSpec['indexes'];
   readonly live: boolean;
-  /** Of the partition that this store is for. */
+  /** Made for another number of partitions than the log has: as outdated as one of another version. */
+  readonly outdated: boolean;
+  /** Of the partition that this store is for; of an outdated copy, of the partition that is furthest behind. */
   readonly checkpoint: Checkpoint;
 }
 
@@ -130,7 +132,7 @@ export interface ReadModelStore extends ReadModels {
 }
 
 /** A copy with the checkpoints of its partitions, in their order. */
-export interface PartitionedCopy extends Omit<CopyInfo, 'checkpoint'> {
+export interface PartitionedCopy extends Omit<CopyInfo, 'checkpoint' | 'outdated'> {
   readonly checkpoints: readonly Checkpoint[];
   /** How many events of each partition are set aside: those that failed, and those that wait behind them. */
   readonly setAside: readonly { readonly failed: number; readonly waiting: number }[];

@@ -338,6 +338,7 @@ const toCopyInfo = (row: CopyRow): CopyInfo => ({
   projection: row.projection,
   version: row.version,
   indexes: JSON.parse(row.indexes),
+  outdated: false,
   live: row.live === 1,
   checkpoint: { position: row.position, seen: row.seen },
 });
