@@ -132,7 +132,9 @@ function start(directory: string, name: string, program: string): ChildProcess {
     file,
     `import { createHash } from 'node:crypto';
     import { openSqliteEventStore } from '${new URL('./sqlite.ts', import.meta.url)}';
-    import { newEvent, newEvents } from '${new URL('./conformance.ts', import.meta.url)}';
+    const newEvents = (count) => Array.from({ length: count }, () => ({
+      ...${JSON.stringify(newEvent())}, id: crypto.randomUUID(),
+    }));
     const store = await openSqliteEventStore({ directory: ${JSON.stringify(directory)}, shared: true });
     ${program}`,
   );
@@ -191,7 +193,8 @@ describe('the SQLite event store, shared', () => {
       await open();
     });
 
-    it('six at once where there is no log yet', async () => {
+    it('six at once where there is no log yet', async function () {
+      this.timeout(60_000);
       const appended = await Promise.all(
         Array.from({ length: 6 }, async (_, n) => {
           const child = run(
@@ -332,28 +335,30 @@ describe('the SQLite event store, shared', () => {
     });
   });
 
-  it('keeps the write-ahead log short while all write and read, and leaves none', async () => {
-    const stores = [await open(), await open(), await open()];
+  it('keeps the write-ahead log short while all write and read, and leaves none', async function () {
+    this.timeout(60_000);
+    const stores = [await open(), await open(), await open(), await open()];
     let most = 0;
-    await Promise.all(
-      stores.map(async (store, n) => {
-        for (let round = 0; round < 100; round += 1) {
-          const batch = newEvents(10, { data: 'x'.repeat(20_000) });
-          await store.append(`s-${n}`, batch, { expectedRevision: 'any' });
+    const callers = stores.flatMap((store, n) =>
+      Array.from({ length: 8 }, async (_, caller) => {
+        for (let round = 0; round < 120; round += 1) {
+          const batch = newEvents(4, { data: 'x'.repeat(4_000) });
+          await store.append(`s-${n}-${caller}`, batch, { expectedRevision: 'any' });
           most = Math.max(most, statSync(join(directory, 'log.db-wal')).size);
         }
       }),
     );
-    expect(statSync(join(directory, 'log.db')).size).to.be.above(30 * 1024 * 1024);
+    await Promise.all(callers);
+    expect(statSync(join(directory, 'log.db')).size).to.be.above(60 * 1024 * 1024);
     expect(most).to.be.within(16 * 1024 * 1024, 32 * 1024 * 1024);
     await Promise.all(opened.splice(0).map((store) => store.close()));
     expect(await readdir(directory)).to.deep.equal(['lock.db', 'log.db']);
   });
 
   it('keeps every promise while four processes write and follow, and are killed over and over', async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
     const acknowledged = new Map<string, string>();
-    const kills = { wanted: 12, done: 0 };
+    const kills = { wanted: 8, done: 0 };
     const program = (worker: number) => `
       const said = { count: 0, digest: createHash('sha256'), last: 0 };
       let until = Infinity;
@@ -430,7 +435,7 @@ describe('the SQLite event store, shared', () => {
           if (mine === enough && kills.done < kills.wanted) {
             kills.done += 1;
             child.kill('SIGKILL');
-          } else if (kills.done === kills.wanted && heard >= 1_500) {
+          } else if (kills.done === kills.wanted && heard >= 1_000) {
             for (const one of slots) if (one.connected && !stopped.has(one)) one.send('stop', () => {});
           }
         } else {
@@ -454,7 +459,7 @@ describe('the SQLite event store, shared', () => {
     expectGapless(events);
     const positions = new Map(events.map(({ id, position }) => [id, position]));
     expect(positions.size).to.equal(events.length, 'every event once');
-    expect(acknowledged.size).to.be.above(1_500);
+    expect(acknowledged.size).to.be.above(1_000);
     for (const [id, position] of acknowledged) expect(positions.get(id)).to.equal(position);
     for (const [i, event] of events.entries())
       expect(event.time >= (events[i - 1]?.time ?? '')).to.equal(true);

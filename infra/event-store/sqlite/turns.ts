@@ -49,7 +49,7 @@ export function alone(database: Database.Database): Turns {
 /** For one of several that write to the same log, in this process or in others. */
 export function sharing(database: Database.Database, lockFile: string): Turns {
   // SQLite's own waiting is of no use here; and its checkpoint after a commit, while others already write on,
-  // never comes to the end of the write-ahead log, which would then grow for ever.
+  // seldom comes to the end of the write-ahead log, which then grows and grows.
   database.pragma('busy_timeout = 0');
   database.pragma('wal_autocheckpoint = 0');
   const begin = database.prepare('BEGIN IMMEDIATE');
