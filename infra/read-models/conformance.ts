@@ -4,7 +4,18 @@ import fc from 'fast-check';
 import { comparePositions, START } from '../../contracts/envelope.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import type { SetAsideEvent } from '../../contracts/projections.ts';
-import type { CollectionSpec, CopyId, Query, ReadModelStore, Scalar, SnapshotStore, Stored } from './port.ts';
+import type {
+  CollectionSpec,
+  CopyId,
+  PartitionedCopy,
+  Query,
+  ReadModelStore,
+  Scalar,
+  SharedReadModels,
+  SnapshotStore,
+  Stored,
+  WriteBatch,
+} from './port.ts';
 
 export type ConformingStore = ReadModelStore & { readonly snapshots: SnapshotStore };
 
@@ -32,15 +43,29 @@ const aside = (position: string, documentId: string, error: string | null = 'bro
   failedAt: '2026-01-01T00:00:00.000Z',
 });
 
-/** `reopen` closes the store and opens the same data again. */
-export function describeReadModels(
-  name: string,
-  open: () => Promise<{
+export interface ReadModelsUnderTest {
+  /** Opens an empty store. `reopen` closes it and opens the same data again. */
+  open(): Promise<{
     store: ConformingStore;
     reopen(): Promise<ConformingStore>;
     destroy(): Promise<void>;
-  }>,
-): void {
+  }>;
+  /**
+   * For stores that several processes share: opens an empty one as one of these processes. `another` opens the same
+   * data as another process does, with another number of partitions if one is given. `destroy` closes them all.
+   */
+  openShared?(partitions: number): Promise<{
+    shared: SharedReadModels;
+    another(partitions?: number): Promise<SharedReadModels>;
+    destroy(): Promise<void>;
+  }>;
+  /** How often what holds for all inputs is tried; fewer for a slow engine. */
+  readonly runs?: number;
+}
+
+export function describeReadModels(name: string, { open, openShared, runs = 40 }: ReadModelsUnderTest): void {
+  if (openShared !== undefined) describeSharedReadModels(name, openShared);
+
   describe(`read models: ${name}`, () => {
     let opened: Awaited<ReturnType<typeof open>>;
     let store: ConformingStore;
@@ -167,7 +192,8 @@ export function describeReadModels(
       });
 
       it('gives each document once over its pages, in the same order', async () => {
-        const value = fc.constantFrom<Scalar>(null, 1, 2, 2.5, 'x', 'y', true);
+        const value = fc.constantFrom<Scalar>(null, -3, -0.5, 0, 1, 2, 2.5, 1e21, '', '1', 'x', 'y', true);
+        let run = 0;
         await fc.assert(
           fc.asyncProperty(
             fc.array(value, { maxLength: 12 }),
@@ -175,11 +201,16 @@ export function describeReadModels(
             fc.constantFrom('ascending' as const, 'descending' as const),
             fc.integer({ min: 1, max: 5 }),
             async (ranks, field, direction, limit) => {
-              const all = ranks.map((rank, at) => note(`n${at}`, `${(at * 37) % 20}`, { owner: 'x', rank }));
-              const ids = new Set(all.map((document) => document.id));
-              const others = (await dump(copy)).map(({ id }) => id).filter((id) => !ids.has(id));
-              await write(copy, all, '9', others);
-              const query: Query = { limit, ...(field && { orderBy: { field, direction } }) };
+              const owner = `run ${++run}`;
+              const all = ranks.map((rank, at) =>
+                note(`${run} n${at}`, `${(at * 37) % 20}`, { owner, rank }),
+              );
+              await write(copy, all);
+              const query: Query = {
+                where: { owner },
+                limit,
+                ...(field && { orderBy: { field, direction } }),
+              };
               const whole = await idsOf({ ...query, limit: 100 });
               expect(whole).to.have.members(all.map((document) => document.id));
               const paged: string[] = [];
@@ -202,7 +233,7 @@ export function describeReadModels(
               }
             },
           ),
-          { numRuns: 40 },
+          { numRuns: runs },
         );
       });
 
@@ -343,14 +374,26 @@ export function describeReadModels(
         await store.createCopy({ ...spec, version: 2, indexes: [['owner']] });
         const infos = await store.copies();
         expect(infos.map(({ copy: _, ...info }) => info)).to.deep.equal([
-          { ...spec, live: true, checkpoint: { position: START, seen: 0 } },
+          { ...spec, live: true, outdated: false, checkpoint: { position: START, seen: 0 } },
           {
             ...spec,
             version: 2,
             indexes: [['owner']],
             live: false,
+            outdated: false,
             checkpoint: { position: START, seen: 0 },
           },
+        ]);
+      });
+
+      it('that are live are made where there is none, whatever the version of the one that there is', async () => {
+        const other = { ...spec, projection: 'others' };
+        const live = await store.ensureLiveCopy(other);
+        expect(await store.ensureLiveCopy({ ...other, version: 2 })).to.equal(live);
+        expect(await store.ensureLiveCopy(spec)).to.equal(copy);
+        expect((await store.copies()).map((info) => [info.copy, info.live])).to.deep.equal([
+          [copy, true],
+          [live, true],
         ]);
       });
 
@@ -398,6 +441,234 @@ export function describeReadModels(
         await store.snapshots.put('s-1', snapshot(9, 2));
         expect(await store.snapshots.get('s-1')).to.deep.equal(snapshot(9, 2));
       });
+    });
+  });
+}
+
+/** What holds where several processes write the partitions of one copy. */
+function describeSharedReadModels(
+  name: string,
+  openShared: NonNullable<ReadModelsUnderTest['openShared']>,
+): void {
+  describe(`read models shared by processes: ${name}`, () => {
+    let opened: Awaited<ReturnType<typeof openShared>>;
+    let shared: SharedReadModels;
+    let partitions: ReadModelStore[];
+    let copy: CopyId;
+
+    beforeEach(async () => {
+      opened = await openShared(3);
+      shared = opened.shared;
+      partitions = [0, 1, 2].map((number) => shared.partition(number));
+      copy = await partitions[0]!.createCopy(spec);
+    });
+    afterEach(() => opened.destroy());
+
+    const batch = (
+      position: string,
+      puts: readonly Stored<unknown>[],
+      more: Partial<WriteBatch> = {},
+    ): WriteBatch => ({ copy, puts, deletes: [], checkpoint: { position, seen: 1 }, ...more });
+    const infoOf = async (readModels: SharedReadModels): Promise<PartitionedCopy> =>
+      (await readModels.copies()).find((info) => info.copy === copy)!;
+    const rankOf = async (id: string) => (await shared.get<Note>('notes', id))?.body.rank;
+
+    it('know their partitions, and no others', async () => {
+      expect(shared.partitions).to.equal(3);
+      for (const number of [-1, 3, 0.5]) expect(() => shared.partition(number)).to.throw(RangeError);
+    });
+
+    it('show all documents to readers, and have a checkpoint and events set aside for each partition', async () => {
+      const [first, second] = partitions;
+      await first!.write([batch('5', [note('a', '5', { owner: 'ann' })])]);
+      await second!.write([
+        batch('7', [note('b', '7', { owner: 'bob' })], {
+          setAside: { add: [aside('6', 'c'), aside('7', 'c', null)], remove: [] },
+        }),
+      ]);
+      await first!.write([batch('9', [], { setAside: { add: [aside('9', 'a')], remove: [] } })]);
+      const elsewhere = await opened.another();
+      for (const reader of [shared, elsewhere]) {
+        const { documents } = await reader.find('notes', { limit: 9 });
+        expect(documents.map(({ id }) => id)).to.deep.equal(['a', 'b']);
+        const info = await infoOf(reader);
+        expect(info.checkpoints).to.deep.equal([
+          { position: '9', seen: 1 },
+          { position: '7', seen: 1 },
+          { position: START, seen: 0 },
+        ]);
+        expect(info.setAside).to.deep.equal([
+          { failed: 1, waiting: 0 },
+          { failed: 1, waiting: 1 },
+          { failed: 0, waiting: 0 },
+        ]);
+        const all = await reader.setAside(copy, { limit: 9 });
+        expect(all.map(({ position }) => position)).to.deep.equal(['6', '7', '9']);
+        expect(await reader.setAside(copy, { limit: 1 })).to.have.length(1);
+        const own = await reader.partition(1).setAside(copy);
+        expect(own.map(({ position }) => position)).to.deep.equal(['6', '7']);
+        expect((await reader.partition(1).copies())[0]?.checkpoint).to.deep.equal({ position: '7', seen: 1 });
+      }
+    });
+
+    it('never replace a document by an earlier one, nor bring a deleted one back', async () => {
+      const [owner] = partitions;
+      const late = (await opened.another()).partition(0);
+      await owner!.write([batch('8', [note('a', '8', { rank: 8 }), note('b', '3', { rank: 3 })])]);
+      await late.write([batch('5', [note('a', '5', { rank: 5 }), note('b', '5', { rank: 5 })])]);
+      expect([await rankOf('a'), await rankOf('b')]).to.deep.equal([8, 5]);
+      await late.write([batch('6', [], { deletes: ['a'] })]);
+      expect(await rankOf('a'), 'not deleted by an earlier event').to.equal(8);
+
+      await owner!.write([batch('20', [], { deletes: ['a', 'never stored'] })]);
+      await late.write([
+        batch('19', [note('a', '19', { rank: 19 }), note('never stored', '18', { rank: 18 })]),
+      ]);
+      expect(await shared.get('notes', 'a')).to.equal(null);
+      expect(await shared.get('notes', 'never stored')).to.equal(null);
+      expect((await owner!.getFrom(copy, ['a', 'b'])).size).to.equal(1);
+      expect(await shared.count('notes')).to.equal(1);
+      expect(
+        (await shared.find('notes', { where: { rank: [null, 8, 19] }, limit: 9 })).documents,
+      ).to.have.length(0);
+      const dumped: string[] = [];
+      for await (const { id } of owner!.dump(copy)) dumped.push(id);
+      expect(dumped).to.deep.equal(['b']);
+
+      await owner!.write([batch('21', [note('a', '21', { rank: 21 })])]);
+      expect(await rankOf('a'), 'made again by a later event').to.equal(21);
+    });
+
+    it('apply what was set aside behind a deletion, once it is retried', async () => {
+      const [owner] = partitions;
+      await owner!.write([batch('4', [note('a', '4', { rank: 4 })])]);
+      // The event at 10 deleted it, the one at 12 failed, and the page ended at 20.
+      await owner!.write([
+        batch('20', [], { deletes: ['a'], setAside: { add: [aside('12', 'a')], remove: [] } }),
+      ]);
+      expect(await rankOf('a')).to.equal(undefined);
+      await owner!.write([
+        batch('20', [note('a', '12', { rank: 12 })], { setAside: { add: [], remove: ['12'] } }),
+      ]);
+      expect(await rankOf('a')).to.equal(12);
+      expect(await shared.setAside(copy, { limit: 9 })).to.deep.equal([]);
+    });
+
+    it('keep the latest checkpoint, and leave what was set aside to whoever got furthest', async () => {
+      const [owner] = partitions;
+      const late = (await opened.another()).partition(0);
+      await owner!.write([batch('30', [note('a', '30', { rank: 1 })])]);
+      await late.write([batch('12', [], { setAside: { add: [aside('12', 'a')], remove: [] } })]);
+      expect((await infoOf(shared)).checkpoints[0]).to.deep.equal({ position: '30', seen: 1 });
+      expect(await owner!.setAside(copy)).to.deep.equal([]);
+    });
+
+    it('change nothing when a batch is written again after later ones', async () => {
+      const [owner] = partitions;
+      const batches = [
+        batch('5', [note('a', '5', { rank: 5 }), note('b', '4', { rank: 4 })]),
+        batch('9', [note('a', '8', { rank: 8 })], { deletes: ['b'] }),
+        batch('12', [note('c', '12', { rank: 12 })]),
+      ];
+      for (const one of batches) await owner!.write([one]);
+      const state = async () => [(await shared.find('notes', { limit: 9 })).documents, await shared.copies()];
+      const before = await state();
+      const elsewhere = (await opened.another()).partition(0);
+      for (const one of [...batches, ...batches.toReversed()]) await elsewhere.write([one]);
+      expect(await state()).to.deep.equal(before);
+    });
+
+    it('make one copy, whichever processes ask for it at once', async () => {
+      const elsewhere = await opened.another();
+      const all = [0, 1, 2].flatMap((number) => [shared.partition(number), elsewhere.partition(number)]);
+      const fresh = { ...spec, projection: 'fresh' };
+      const [first, ...others] = await Promise.all(all.map((one) => one.createCopy(fresh)));
+      expect(new Set(others)).to.deep.equal(new Set([first]));
+      const ensured = { ...spec, projection: 'ensured' };
+      expect(new Set(await Promise.all(all.map((one) => one.ensureLiveCopy(ensured)))).size).to.equal(1);
+      const rebuilt = { ...spec, projection: 'fresh', version: 2 };
+      expect(new Set(await Promise.all(all.map((one) => one.createCopy(rebuilt)))).size).to.equal(1);
+      expect(
+        (await elsewhere.copies()).map(({ projection, version, live }) => [projection, version, live]),
+      ).to.deep.equal([
+        ['notes', 1, true],
+        ['fresh', 1, true],
+        ['ensured', 1, true],
+        ['fresh', 2, false],
+      ]);
+    });
+
+    it('switch to a copy once every partition is ready; every reader sees one or the other', async () => {
+      const elsewhere = await opened.another();
+      await partitions[0]!.write([
+        batch(
+          '5',
+          [1, 2, 3].map((n) => note(`old ${n}`, '5', { rank: 1 })),
+        ),
+      ]);
+      const next = await partitions[1]!.createCopy({ ...spec, version: 2 });
+      const fill = [1, 2].map((n) => note(`new ${n}`, '5', { rank: 2 }));
+      await elsewhere.partition(2).write([{ ...batch('5', fill), copy: next }]);
+
+      let reading = true;
+      const seen = new Set<string>();
+      const readers = [shared, elsewhere].map(async (reader) => {
+        while (reading) {
+          const { documents } = await reader.find('notes', { limit: 9 });
+          seen.add(documents.map(({ id }) => id).join(', '));
+          expect(await reader.count('notes')).to.be.oneOf([2, 3]);
+        }
+      });
+      expect(await partitions[0]!.activate(next)).to.equal(false);
+      expect(await partitions[0]!.activate(next), 'again').to.equal(false);
+      expect(await elsewhere.partition(2).activate(next)).to.equal(false);
+      expect((await elsewhere.copies()).filter(({ live }) => live).map((info) => info.copy)).to.deep.equal([
+        copy,
+      ]);
+      expect(await partitions[1]!.activate(next)).to.equal(true);
+      expect(await shared.count('notes'), 'where it was switched').to.equal(2);
+      for (const store of [partitions[0]!, elsewhere.partition(2)])
+        expect(await store.activate(next)).to.equal(true);
+      // A process that was only told by the database.
+      const deadline = performance.now() + 10_000;
+      while ((await elsewhere.count('notes')) !== 2) expect(performance.now()).to.be.below(deadline);
+      reading = false;
+      await Promise.all(readers);
+      expect([...seen].toSorted()).to.deep.equal(['new 1, new 2', 'old 1, old 2, old 3']);
+      for (const reader of [shared, elsewhere]) {
+        expect((await reader.copies()).map((info) => info.copy)).to.deep.equal([next]);
+      }
+      expect((await failure(partitions[0]!.activate(copy))).message).to.contain('copy');
+    });
+
+    it('refuse to write a copy that another process has dropped', async () => {
+      const gone = await partitions[0]!.createCopy({ ...spec, version: 2 });
+      const elsewhere = await opened.another();
+      await elsewhere.partition(0).getFrom(gone, ['a']);
+      await partitions[0]!.dropCopy(gone);
+      const put = { ...batch('5', [note('a', '5', {})]), copy: gone };
+      for (const store of [partitions[0]!, partitions[1]!, elsewhere.partition(0)]) {
+        expect((await failure(store.write([put]))).message).to.contain(`no copy ${gone}`);
+      }
+      expect(await partitions[0]!.createCopy({ ...spec, version: 2 })).not.to.equal(gone);
+    });
+
+    it('take a copy made for another number of partitions for outdated', async () => {
+      await partitions[0]!.write([batch('5', [note('a', '5', { owner: 'ann' })])]);
+      const [regrouped] = [await opened.another(2)];
+      const store = regrouped.partition(1);
+      expect((await regrouped.get('notes', 'a'))?.id, 'still read').to.equal('a');
+      expect(
+        (await store.copies()).map(({ outdated, checkpoint }) => [outdated, checkpoint.position]),
+      ).to.deep.equal([[true, START]]);
+      expect((await regrouped.copies())[0]?.checkpoints).to.have.length(3);
+      expect((await failure(store.write([batch('6', [note('b', '6', {})])]))).message).to.contain(
+        'partitions',
+      );
+      const next = await store.createCopy(spec);
+      expect(await regrouped.partition(0).activate(next)).to.equal(false);
+      expect(await store.activate(next)).to.equal(true);
+      expect((await store.copies()).map((info) => [info.copy, info.outdated])).to.deep.equal([[next, false]]);
     });
   });
 }

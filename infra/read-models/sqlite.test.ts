@@ -31,7 +31,7 @@ async function openTemporary() {
   };
 }
 
-describeReadModels('SQLite', openTemporary);
+describeReadModels('SQLite', { open: openTemporary });
 
 describe('read models in SQLite', () => {
   let opened: Awaited<ReturnType<typeof openTemporary>>;
