@@ -20,6 +20,7 @@ import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { soleWorker, watchWorkers } from './command-service/processes/workers.ts';
 import { type Config, readConfig } from './config.ts';
 import { type Position, START } from './contracts/envelope.ts';
+import { routes } from './contracts/http/all.ts';
 import { serviceRoles } from './contracts/http/system.ts';
 import type { UserDocument } from './contracts/read-models/documents.ts';
 import { openDeployment } from './deployment.ts';
@@ -187,6 +188,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   const defaultModel = `${first?.provider}/${first?.model}`;
   const settle = {
     position: () => runtime.position(),
+    head: () => store.head(),
     waitFor: (position: Position, timeoutMs: number) => runtime.waitFor(position, timeoutMs),
     timeoutMs: config.readYourWritesMs,
   };
@@ -254,6 +256,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     fingerprintSecret: keys.secret('fingerprints of requests').toString('base64url'),
     services,
     unavailable: engines.unavailable,
+    routes,
     logger,
     metrics,
     corsOrigins: config.corsOrigins,

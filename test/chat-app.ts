@@ -192,6 +192,7 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
     authenticator,
     settle: {
       position: () => projections.position(),
+      head: () => store.head(),
       waitFor: (position, timeoutMs) => projections.waitFor(position, timeoutMs),
       timeoutMs: 5_000,
     },

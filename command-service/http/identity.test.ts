@@ -103,7 +103,12 @@ async function deploy() {
       ...identityQueryEndpoints({ readModels, signingKeys: keys }),
     ],
     authenticator,
-    settle: { position: runtime.position, waitFor: runtime.waitFor, timeoutMs: 5_000 },
+    settle: {
+      position: runtime.position,
+      head: () => store.head(),
+      waitFor: runtime.waitFor,
+      timeoutMs: 5_000,
+    },
     idempotency: createIdempotencyRecords(bus),
     fingerprintSecret: 'a secret',
     logger: createLogger({

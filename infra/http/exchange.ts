@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Caller } from '../../contracts/caller.ts';
 import { isAfter, laterOf, type Position } from '../../contracts/envelope.ts';
+import { Refusal } from '../../contracts/errors.ts';
 import type { RouteSurface } from '../../contracts/http/route.ts';
 import type { RequestContext } from './port.ts';
 
@@ -10,6 +11,8 @@ import type { RequestContext } from './port.ts';
 export interface Settle {
   /** What every projection has reached. */
   position(): Position;
+  /** The end of the log. */
+  head(): Promise<Position>;
   /** True once every projection has reached `position`, false after `timeoutMs`. */
   waitFor(position: Position, timeoutMs: number): Promise<boolean>;
   readonly timeoutMs: number;
@@ -89,6 +92,19 @@ export class Exchange implements RequestContext {
     if (!this.#isBehind || this.#waitedFor === this.#reached) return;
     this.#waitedFor = this.#reached;
     await this.#settle.waitFor(this.#reached!, this.#settle.timeoutMs);
+  }
+
+  /**
+   * Whether the read models have come further since the request came. What was not there then may be there now.
+   * @throws Refusal SERVICE_UNAVAILABLE when they are still behind the log
+   */
+  async caughtUp(): Promise<boolean> {
+    const head = await this.#settle.head();
+    if (!isAfter(head, this.#begunAt)) return false;
+    if (await this.#settle.waitFor(head, this.#settle.timeoutMs)) return true;
+    throw new Refusal('SERVICE_UNAVAILABLE', 'What was written last cannot be read yet: try again.', {
+      retryAfterSeconds: 1,
+    });
   }
 
   /** The headers that every answer has. */

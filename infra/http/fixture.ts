@@ -4,7 +4,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { Writable } from 'node:stream';
 import { z } from 'zod';
 import type { Caller } from '../../contracts/caller.ts';
-import { laterOf, type Position } from '../../contracts/envelope.ts';
+import { isAfter, laterOf, type Position } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import { type RouteContract, rolePermissions, route } from '../../contracts/http/route.ts';
 import type { Authenticator } from '../auth/port.ts';
@@ -67,10 +67,18 @@ export function memoryRecords(): IdempotencyPort & { readonly answers: Map<strin
 /** Projections that stand where the test puts them. */
 export function manualSettle(timeoutMs = 2_000) {
   let reached: Position = '0';
+  let head: Position = '0';
   const waiting = new Set<() => void>();
   return {
     timeoutMs,
     position: () => reached,
+    head: async () => head,
+    /** How many wait. */
+    waiters: () => waiting.size,
+    /** What the log holds, whether or not the projections have seen it. */
+    append(upTo: Position) {
+      head = laterOf(head, upTo);
+    },
     advance(to: Position) {
       reached = laterOf(reached, to);
       for (const check of waiting) check();
@@ -142,6 +150,7 @@ export const contracts = {
   zergFailing: route({ ...shape('zerg', 'GET', '/api/v1/failing/:how', 'public') }),
   feed: route(shape('luna', 'GET', '/api/feed/:how', 'public')),
   waiting: route(shape('luna', 'GET', '/api/waiting', 'public')),
+  written: route(shape('luna', 'GET', '/api/written', 'public')),
 };
 
 function fail(how: string): never {
@@ -197,6 +206,11 @@ export async function serveFixture(
   };
 
   const endpoints: Endpoint[] = [
+    // Written by the event at 7.
+    endpoint(contracts.written, () => {
+      if (isAfter('7', settle.position())) refuse('NOT_FOUND', 'Thing not found');
+      return { status: 200, body: 'written' };
+    }),
     endpoint(contracts.read, ({ params, query }) => ({ status: 200, body: { params, query } })),
     endpoint(contracts.mine, ({ context }) => ({ status: 200, body: { user: context.caller?.userId } })),
     endpoint(contracts.send, async ({ body, context }) => {

@@ -256,6 +256,29 @@ describe('The HTTP app', () => {
     });
   });
 
+  describe('what is not there', () => {
+    it('is looked for again once the read models show all of the log', async () => {
+      app.settle.append('7');
+      const answering = get('/api/written');
+      await eventually(() => app.settle.waiters() === 1);
+      app.settle.advance('7');
+      expect((await answering).status).to.equal(200);
+    });
+
+    it('cannot be told while they are behind', async () => {
+      app.settle.append('7');
+      const answer = await get('/api/written');
+      expect(answer.status).to.equal(503);
+      expect(answer.headers.get('retry-after')).to.equal('1');
+    });
+
+    it('is absent at once when they are not', async () => {
+      app.settle.append('6');
+      app.settle.advance('6');
+      expect((await get('/api/written')).status).to.equal(404);
+    });
+  });
+
   describe('streams', () => {
     it('begin with the position and correlation id, and are counted while they last', async () => {
       const gauge = async () =>

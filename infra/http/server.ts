@@ -190,7 +190,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
         const away = options.unavailable?.() ?? null;
         if (away !== null) throw engineAway(away);
       }
-      if (!isService) await authorise(contract, exchange);
+      if (!isService) await unlessTooEarly(exchange, () => authorise(contract, exchange));
       let body: unknown;
       if (contract.body !== undefined || checkBody !== null) {
         const bytes = await readBody(request, bodyLimits);
@@ -200,8 +200,9 @@ export function createHttpApp(options: HttpAppOptions): Express {
       const query = contract.query === undefined ? undefined : parseQuery(search);
       const input = { ...validate({ params, query, body }), context: exchange };
 
+      const handled = async () => handle(input as Parameters<typeof handle>[0]);
       const run = async (): Promise<Outgoing> =>
-        renderAnswer(await handle(input as Parameters<typeof handle>[0]));
+        renderAnswer(await (command ? handled() : unlessTooEarly(exchange, handled)));
       const key = command ? request.headers['idempotency-key'] : undefined;
       if (typeof key !== 'string') return run();
 
@@ -425,7 +426,7 @@ export const createStartingApp = (
     ...options,
     starting: true,
     authenticator: { authenticate: async () => null, recheck: async () => null },
-    settle: { position: () => START, waitFor: async () => false, timeoutMs: 0 },
+    settle: { position: () => START, head: async () => START, waitFor: async () => false, timeoutMs: 0 },
     idempotency: { accept: async () => ({ status: 'taken' }), answered: async () => {} },
     fingerprintSecret: '',
   });
@@ -435,6 +436,21 @@ const { 'Cross-Origin-Resource-Policy': _policy, ...withoutPolicy } = securityHe
 /** HEAD is answered as GET, without the body. */
 const routedMethod = ({ method }: IncomingMessage): string | undefined =>
   method === 'HEAD' ? 'GET' : method;
+
+/**
+ * Read models show what was written a moment later, and other processes may be further than those of this one: who or
+ * what is not there is looked for again once all that the log holds can be seen.
+ */
+async function unlessTooEarly<Result>(exchange: Exchange, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    const isAbsence =
+      error instanceof Refusal && (error.code === 'NOT_FOUND' || error.code === 'UNAUTHORIZED');
+    if (!isAbsence || !(await exchange.caughtUp())) throw error;
+    return work();
+  }
+}
 
 const isRouted = (method: string | undefined): method is (typeof METHODS)[number] =>
   (METHODS as readonly (string | undefined)[]).includes(method);

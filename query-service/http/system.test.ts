@@ -29,7 +29,7 @@ describe('The system’s routes', () => {
           engines: () => engines,
         }),
         authenticator: { authenticate: refuseAll, recheck: refuseAll },
-        settle: { position: () => '0', waitFor: refuseAll, timeoutMs: 1 },
+        settle: { position: () => '0', head: refuseAll, waitFor: refuseAll, timeoutMs: 1 },
         idempotency: { accept: refuseAll, answered: refuseAll },
         fingerprintSecret: 'secret',
         logger: createLogger({ level: 'silent' }),
