@@ -10,7 +10,6 @@
  * - A read that is cancelled looks like one that came to its end, and one that is destroyed goes on in the server:
  *   the first is told apart, the second cancelled.
  */
-import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Duplex, Readable } from 'node:stream';
 import {
@@ -23,17 +22,15 @@ import {
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
 import { Channel, credentials as channelCredentials, status } from '@grpc/grpc-js';
-import type { Position } from '../../contracts/envelope.ts';
 import type { AvailabilityListener } from '../engines/port.ts';
 import { parseServerAddress, type ServerAddress } from './event-store-db/address.ts';
-import { createAppender } from './event-store-db/appending.ts';
-import { createKnownIds } from './event-store-db/known-ids.ts';
-import { createLog } from './event-store-db/log.ts';
 import type { LogPosition } from './event-store-db/log-position.ts';
-import { envelopeOf, isSystemName, type LogRecord, type ProposedEvent } from './event-store-db/record.ts';
+import type { LogRecord } from './event-store-db/record.ts';
 import { PAGE_RECORDS, type Received, type Server, type ServerFilter } from './event-store-db/server.ts';
-import { checkCount, checkName, checkPosition, parseTime } from './input.ts';
-import { type EventStore, type ReadStreamOptions, StoreUnavailable } from './port.ts';
+import { type CommitListener, type EventStoreDb, eventStore } from './event-store-db/store.ts';
+import { StoreUnavailable } from './port.ts';
+
+export type { EventStoreDb, StreamMetadata } from './event-store-db/store.ts';
 
 const OPEN_WITHIN_MS = 4_500;
 const ANSWER_WITHIN_MS = 10_000;
@@ -43,8 +40,6 @@ const KEEP_ALIVE_MS = 10_000;
 /** The server is asked so often when nothing else was asked of it; sooner while it does not answer. */
 const LOOK_EVERY_MS = 5_000;
 const LOOK_AGAIN_MS = { first: 250, longest: 5_000 } as const;
-/** About 20 MB. */
-const KNOWN_IDS = 150_000;
 /** A record as large as the server writes them. */
 const LARGEST_MESSAGE = 17 * 1024 * 1024;
 const CHECKPOINT_RECORDS = 256;
@@ -55,36 +50,9 @@ export interface EventStoreDbOptions {
   readonly url: string;
   /** Told null once the store is open, then of every change. */
   readonly onAvailability: AvailabilityListener;
-  /** Told of each append that added events. */
-  readonly onCommit?: (commit: { appends: number; events: number; durationMs: number }) => void;
+  readonly onCommit?: CommitListener;
   /** How long a call may take; otherwise what the connection string says (`defaultDeadline`), or 10 s. */
   readonly answerWithinMs?: number;
-}
-
-/** The server's own settings of a stream; others may stand beside them. */
-export interface StreamMetadata {
-  /** Seconds. */
-  readonly maxAge?: number;
-  readonly maxCount?: number;
-  /** The first revision that is shown. */
-  readonly truncateBefore?: number;
-  readonly cacheControl?: number;
-  /** As the server spells it: `$r`, `$w`, `$d`, `$mr`, `$mw`. */
-  readonly acl?: unknown;
-  readonly [custom: string]: unknown;
-}
-
-export interface EventStoreDb extends EventStore {
-  readonly server: { readonly address: string; readonly version: string };
-  /**
-   * Soft delete: the stream reads as if it had never been, and may be begun again; its revisions go on. Its events
-   * stay in the whole log until the server's next scavenge.
-   */
-  deleteStream(stream: string): Promise<void>;
-  /** Null when none was ever set. */
-  streamMetadata(stream: string): Promise<StreamMetadata | null>;
-  /** Replaces all of it. */
-  setStreamMetadata(stream: string, metadata: StreamMetadata): Promise<void>;
 }
 
 /**
@@ -95,12 +63,10 @@ export interface EventStoreDb extends EventStore {
 export async function openEventStoreDb(options: EventStoreDbOptions): Promise<EventStoreDb> {
   const address = readAddress(options.url);
   const closing = new AbortController();
-  const { server, connection, open, close } = createServer(address, options, closing.signal);
+  const { server, open, close } = createServer(address, options, closing.signal);
   try {
-    await open();
-    const { serverVersion } = await connection((used) => used.version());
-    const about = { address: address.shown, version: serverVersion };
-    return eventStore(server, connection, about, options, closing.signal, async () => {
+    const about = { address: address.shown, version: await open() };
+    return eventStore(server, about, options.onCommit, closing.signal, async () => {
       closing.abort();
       await close();
     });
@@ -120,159 +86,13 @@ function readAddress(url: string): ServerAddress {
   }
 }
 
-type Connected = <Result>(action: (connection: Connection) => Promise<Result>) => Promise<Result>;
-
-function eventStore(
-  server: Server,
-  connected: Connected,
-  about: EventStoreDb['server'],
-  { onCommit }: EventStoreDbOptions,
-  closing: AbortSignal,
-  end: () => Promise<void>,
-): EventStoreDb {
-  const ids = createKnownIds(KNOWN_IDS);
-  const log = createLog(server, closing);
-  const appender = createAppender(server, log, ids);
-  let closed: Promise<void> | undefined;
-
-  async function* readStream(stream: string, options: ReadStreamOptions) {
-    const { direction = 'forwards', limit = Number.POSITIVE_INFINITY } = options;
-    let from: number | 'start' | 'end' = options.from ?? (direction === 'forwards' ? 0 : 'end');
-    if (direction === 'backwards' && from !== 'end') {
-      const [last] = (await server.readStream(stream, 'end', 'backwards', 1)) ?? [];
-      if (last === undefined) return;
-      if (from > Number(last.revision)) from = 'end';
-    }
-    let left = limit;
-    while (left > 0) {
-      const count = Math.min(left, PAGE_RECORDS);
-      const records = await server.readStream(stream, from, direction, count);
-      if (records === null) return;
-      if (direction === 'forwards') {
-        ids.extend(
-          stream,
-          from as number,
-          records.map(({ id, revision }) => ({ id, revision: Number(revision) })),
-        );
-      }
-      const events = records.map(envelopeOf).filter((event) => event !== null);
-      left -= events.length;
-      if (events.length > 0) yield events;
-      if (records.length < count) return;
-      const last = Number(records.at(-1)!.revision);
-      if (direction === 'backwards' && last === 0) return;
-      from = direction === 'forwards' ? last + 1 : last - 1;
-    }
-  }
-
-  return {
-    server: about,
-    async append(stream, events, { expectedRevision }) {
-      const began = performance.now();
-      const { result, added } = await appender.append(stream, events, expectedRevision);
-      if (added) onCommit?.({ appends: 1, events: events.length, durationMs: performance.now() - began });
-      return result;
-    },
-    readStream(stream, options = {}) {
-      checkName('stream', stream);
-      if (options.from !== undefined) checkCount('from', options.from);
-      if (options.limit !== undefined) checkCount('limit', options.limit);
-      return isSystemName(stream) ? nothing() : readStream(stream, options);
-    },
-    readAll(options = {}) {
-      checkRange(options);
-      if (options.limit !== undefined) checkCount('limit', options.limit);
-      return log.readAll(options);
-    },
-    subscribe(options) {
-      checkRange(options);
-      return log.subscribe(options);
-    },
-    head: log.head,
-    end: log.end,
-    async count(options = {}) {
-      checkRange(options);
-      let count = 0;
-      for await (const page of log.readAll(options)) count += page.events.length;
-      return count;
-    },
-    async positionAt(time) {
-      return log.positionAt(parseTime(time));
-    },
-    async deleteStream(stream) {
-      checkOwnStream(stream);
-      await connected((connection) => connection.remove(stream));
-      ids.forget(stream);
-    },
-    async streamMetadata(stream) {
-      checkOwnStream(stream);
-      const [last] = (await server.readStream(metastreamOf(stream), 'end', 'backwards', 1)) ?? [];
-      return last === undefined ? null : shownMetadata(last.data);
-    },
-    async setStreamMetadata(stream, metadata) {
-      checkOwnStream(stream);
-      const event: ProposedEvent = {
-        id: randomUUID(),
-        contentType: 'application/json',
-        type: '$metadata',
-        data: storedMetadata(metadata),
-        metadata: {},
-      };
-      await server.append(metastreamOf(stream), [event], 'any');
-      ids.forget(stream);
-    },
-    close() {
-      closed ??= end();
-      return closed;
-    },
-  };
-}
-
-async function* nothing(): AsyncGenerator<never> {}
-
-function checkRange(range: { readonly after?: Position; readonly upTo?: Position }): void {
-  if (range.after !== undefined) checkPosition(range.after);
-  if (range.upTo !== undefined) checkPosition(range.upTo);
-}
-
-function checkOwnStream(stream: string): void {
-  checkName('stream', stream);
-  if (isSystemName(stream)) throw new RangeError(`the stream is the server's own: ${stream}`);
-}
-
-const metastreamOf = (stream: string): string => `$$${stream}`;
-
-const METADATA_NAMES = new Map([
-  ['maxAge', '$maxAge'],
-  ['maxCount', '$maxCount'],
-  ['truncateBefore', '$tb'],
-  ['cacheControl', '$cacheControl'],
-  ['acl', '$acl'],
-]);
-
-/** @throws RangeError when a number is none */
-function storedMetadata(metadata: StreamMetadata): Record<string, unknown> {
-  const entries = Object.entries(metadata).map(([name, value]) => {
-    const stored = METADATA_NAMES.get(name);
-    if (stored === undefined && isSystemName(name)) throw new RangeError(`unknown stream metadata ${name}`);
-    if (stored !== undefined && name !== 'acl') checkCount(name, value as number);
-    return [stored ?? name, value];
-  });
-  return Object.fromEntries(entries);
-}
-
-function shownMetadata(data: unknown): StreamMetadata {
-  const names = new Map([...METADATA_NAMES].map(([name, stored]) => [stored, name]));
-  return Object.fromEntries(
-    Object.entries((data ?? {}) as object).map(([name, value]) => [names.get(name) ?? name, value]),
-  );
-}
-
 /** A client with one channel, which ends with it. */
 class Connection extends EventStoreDBClient {
   readonly #address: ServerAddress;
   #channel: Promise<Channel> | undefined;
   #ended = false;
+  /** What was being read did not come to its end. */
+  cut = false;
 
   /** @throws Error when a file of certificates cannot be read */
   constructor(address: ServerAddress, leader: EndPoint | undefined, answerWithinMs: number) {
@@ -301,11 +121,6 @@ class Connection extends EventStoreDBClient {
       super({ ...settings, ...discovery, endpoints: [...address.hosts] }, certificates, login);
     } else super({ ...settings, endpoint: host }, certificates, login);
     this.#address = address;
-  }
-
-  /** True once `end` was called: what was being read did not come to its end. */
-  get ended(): boolean {
-    return this.#ended;
   }
 
   /** Each append is a call of its own: says that the server knows no other way. */
@@ -337,21 +152,26 @@ class Connection extends EventStoreDBClient {
     });
   }
 
-  version(): Promise<{ readonly serverVersion: string }> {
-    return this.capabilities;
+  /** `unknown` where the server does not say. */
+  async version(): Promise<string> {
+    return this.capabilities.then(
+      ({ serverVersion }) => serverVersion,
+      () => 'unknown',
+    );
   }
 
-  async remove(stream: string): Promise<void> {
-    await this.deleteStream(stream, { requiresLeader: true });
-  }
-
-  /** Cancels what is being read; an append under way is still answered. */
-  async end(): Promise<void> {
-    if (this.#ended) return;
+  /** Takes no more calls; those under way go on, and then the connection ends. */
+  async retire(): Promise<void> {
     this.#ended = true;
     const channel = await this.#channel?.catch(() => undefined);
-    await this.dispose();
     channel?.close();
+  }
+
+  /** Cancels what is being read, too. An append under way is still answered. */
+  async end(): Promise<void> {
+    this.cut = true;
+    await this.dispose();
+    await this.retire();
   }
 }
 
@@ -383,7 +203,7 @@ function createServer(
     if (used !== connection) return;
     connection = undefined;
     leader = by;
-    void used?.end();
+    void used?.retire();
   }
 
   function known(now: string | null): void {
@@ -418,7 +238,8 @@ function createServer(
 
   /** What a failed call is told. */
   function failure(used: Connection | undefined, error: unknown): Error {
-    if (error instanceof RangeError || error instanceof TypeError || error instanceof StoreUnavailable) return error;
+    if (error instanceof RangeError || error instanceof TypeError || error instanceof StoreUnavailable)
+      return error;
     if (closing.aborted) return new StoreUnavailable('the event store is closed');
     const code = (error as { code?: unknown }).code;
     const reason = reasonOf(error);
@@ -431,7 +252,7 @@ function createServer(
       return new RangeError(`the server refuses this: ${reason}`);
     }
     const message = `EventStoreDB at ${address.shown}: ${reason}`;
-    const outOfReach = typeof code !== 'number' || code === status.INTERNAL;
+    const outOfReach = typeof code !== 'number' || code === status.INTERNAL || code === status.CANCELLED;
     const isNotLeader = error instanceof NotLeaderError;
     const down = code === status.UNAVAILABLE && !reason.startsWith('Server Is ');
     if (outOfReach || isNotLeader || down) replace(used, isNotLeader ? error.leader : undefined);
@@ -504,6 +325,9 @@ function createServer(
         }
       });
     },
+    async softDelete(stream) {
+      await call((used) => used.deleteStream(stream, { requiresLeader: true }));
+    },
     async *subscribe(from, filter, signal) {
       let used: Connection | undefined;
       try {
@@ -517,15 +341,19 @@ function createServer(
 
   return {
     server,
-    connection: call as Connected,
-    async open() {
+    /** @returns the server's version */
+    async open(): Promise<string> {
       try {
-        await within(OPEN_WITHIN_MS, readAll('end', 'backwards', 1));
+        const version = await within(
+          OPEN_WITHIN_MS,
+          readAll('end', 'backwards', 1).then(() => connection?.version()),
+        );
+        opened = true;
+        answered();
+        return version ?? 'unknown';
       } catch (error) {
         throw failure(connection, error);
       }
-      opened = true;
-      answered();
     },
     async close() {
       clearTimeout(looking);
@@ -582,7 +410,7 @@ function records(used: Connection, reading: Reading, idleMs: number): Promise<Lo
   reading.once('error', fail);
   reading.once('close', () => (reading.readableEnded ? undefined : cut()));
   reading.once('end', () => {
-    if (used.ended) return cut();
+    if (used.cut) return cut();
     clearTimeout(timer);
     resolve(found);
   });
@@ -662,15 +490,15 @@ async function* subscription(
         if (next === null) break;
         if (next.event !== undefined) found.push(next.event);
       }
-      // Both are said after what was sent before them, which may still wait to be read.
-      const upToDate = stream.readableLength === 0;
-      const drained = upToDate && (stream as unknown as Duplex).writableLength === 0;
-      const reached = upToDate ? checkpoint : null;
-      if (upToDate) checkpoint = null;
-      const isLive = live && upToDate;
-      if (found.length > 0 || reached !== null || (isLive && drained && !toldLive)) {
-        toldLive = isLive && drained;
-        yield { records: found, checkpoint: reached, live: isLive, drained };
+      // Checkpoints and being live are told when what was sent before them may still wait to be read.
+      const drained = stream.readableLength === 0;
+      const reached = drained ? checkpoint : null;
+      if (drained) checkpoint = null;
+      const isLive = live && drained;
+      if (found.length > 0 || reached !== null || (isLive && !toldLive)) {
+        toldLive ||= isLive;
+        const quiet = drained && (stream as unknown as Duplex).writableLength === 0;
+        yield { records: found, checkpoint: reached, live: isLive, drained, quiet };
       } else if (failed !== undefined) {
         throw failed.error;
       } else if (!changed) {

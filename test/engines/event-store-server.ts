@@ -53,9 +53,13 @@ export interface EventStoreServer {
   readonly calls: readonly string[];
   /** Subscriptions that are open now. */
   readonly subscriptions: number;
+  /** How many events were sent over subscriptions. */
+  readonly delivered: number;
   stop(): Promise<void>;
   /** Cuts all connections; new ones are taken at once. */
   dropConnections(): Promise<void>;
+  /** Fails all subscriptions as if the connection was lost. */
+  dropSubscriptions(): void;
   /** Cuts all connections and refuses new ones, until `accept`. */
   refuse(): Promise<void>;
   accept(): Promise<void>;
@@ -78,7 +82,10 @@ export async function startEventStoreServer(
   const beforeAppends: (() => void)[] = [];
   const held = gate();
   const paused = gate();
-  let subscriptions = 0;
+  const following = new Set<Reading>();
+  let delivered = 0;
+  // TLS knows no names that are addresses.
+  const host = options.tls === undefined ? '127.0.0.1' : 'localhost';
   let port = options.port ?? 0;
   let server: grpc.Server | undefined;
 
@@ -122,11 +129,11 @@ export async function startEventStoreServer(
     const from = asked.getAll()!;
     const start = from.hasStart() ? 'start' : from.hasEnd() ? 'end' : at(from.getPosition()!);
     if (isSubscription) {
-      subscriptions += 1;
+      following.add(call);
       try {
         await subscribe(call, send, start, filterOf(asked.getFilter()));
       } finally {
-        subscriptions -= 1;
+        following.delete(call);
       }
       return;
     }
@@ -155,7 +162,7 @@ export async function startEventStoreServer(
     }
     const wake = signal();
     const unlisten = log.onAppend(wake.set);
-    call.once('cancelled', wake.set);
+    for (const over of ['cancelled', 'error']) call.once(over, wake.set);
     const place = typeof from === 'string' ? null : from;
     let index = first;
     // A subscription begins after the place that it names, a read at it.
@@ -171,7 +178,7 @@ export async function startEventStoreServer(
       await send(new streams.ReadResp().setCheckpoint(reached));
     };
     try {
-      while (!call.cancelled) {
+      while (following.has(call) && !call.cancelled && !call.writableEnded) {
         await paused.passed();
         const waiting = log.records.length - index;
         if (live && waiting > PAGE) {
@@ -180,10 +187,13 @@ export async function startEventStoreServer(
           await checkpoint();
         }
         for (const record of log.records.slice(index, index + PAGE)) {
-          if (call.cancelled) return;
+          if (call.cancelled || call.writableEnded) return;
           index += 1;
           sinceCheckpoint += 1;
-          if (filter.passes(record)) await send(eventResponse(record));
+          if (filter.passes(record)) {
+            await send(eventResponse(record));
+            delivered += 1;
+          }
           if (sinceCheckpoint >= filter.checkpointEvery) await checkpoint();
         }
         if (index < log.records.length) continue;
@@ -270,7 +280,7 @@ export async function startEventStoreServer(
   async function members(answer: grpc.sendUnaryData<gossip.ClusterInfo>): Promise<void> {
     calls.push('gossip');
     await held.passed();
-    const endPoint = new gossip.EndPoint().setAddress('127.0.0.1').setPort(port);
+    const endPoint = new gossip.EndPoint().setAddress(host).setPort(port);
     const leader = new gossip.MemberInfo().setState(gossip.MemberInfo.VNodeState.LEADER).setIsAlive(true);
     answer(null, new gossip.ClusterInfo().setMembersList([leader.setHttpEndPoint(endPoint)]));
   }
@@ -320,12 +330,15 @@ export async function startEventStoreServer(
 
   await listen();
   return {
-    url: `esdb://127.0.0.1:${port}${options.tls === undefined ? '?tls=false' : ''}`,
+    url: `esdb://${host}:${port}${options.tls === undefined ? '?tls=false' : ''}`,
     port,
     log,
     calls,
     get subscriptions() {
-      return subscriptions;
+      return following.size;
+    },
+    get delivered() {
+      return delivered;
     },
     async stop() {
       held.close(false);
@@ -336,6 +349,10 @@ export async function startEventStoreServer(
     async dropConnections() {
       server?.forceShutdown();
       await listen();
+    },
+    dropSubscriptions() {
+      for (const call of following)
+        fail(call, { code: grpc.status.UNAVAILABLE, details: 'Connection dropped' });
     },
     async refuse() {
       server?.forceShutdown();
@@ -378,13 +395,13 @@ function sender(call: Reading): (response: streams.ReadResp) => Promise<void> {
   const gone = once(call, 'cancelled');
   gone.catch(() => {});
   return async (response) => {
-    if (call.cancelled) return;
+    if (call.cancelled || call.writableEnded) return;
     if (!call.write(response)) await Promise.race([once(call, 'drain'), gone]);
   };
 }
 
 function fail(call: Reading, failure: Failure): void {
-  call.emit('error', failure);
+  if (!call.writableEnded) call.emit('error', failure);
 }
 
 function exception(

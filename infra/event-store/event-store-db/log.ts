@@ -22,7 +22,7 @@ import { PAGE_RECORDS, type Received, type Server, type ServerFilter } from './s
 
 /** Scanning back for the last event mostly ends at once. */
 const FIRST_LOOK = 16;
-const RETRY_MS = { first: 100, longest: 5_000 } as const;
+const RETRY_MS = { first: 25, longest: 5_000 } as const;
 
 export interface Log {
   /** The position of the last event, in one or a few reads from the end. */
@@ -222,7 +222,8 @@ export function createLog(server: Server, closed: AbortSignal): Log {
       const now = cut ? events.at(-1)!.position : earlierOf(looked, upTo);
       if (events.length > 0 || isAfter(now, position)) {
         position = now;
-        const atHead = over && !isAfter(newest.head, position) && !isAfter(await head(), position);
+        // The last page must say so: nothing may come after it.
+        const atHead = !isAfter(last, position) && !isAfter(await head(), position);
         yield { events, position, caughtUp: atHead };
       }
       if (over) return;
@@ -275,18 +276,21 @@ export function createLog(server: Server, closed: AbortSignal): Log {
       }
     }
     const from = logPositionOf(place.resumeAfter);
+    let wasLive = false;
     for await (const received of server.subscribe(from === 'beyond' ? 'end' : from, null, stop)) {
       const { events, looked } = take(received, place, filter);
+      let moved = looked;
       if (received.checkpoint !== null) {
-        place.resumeAfter = laterOf(place.resumeAfter, tokenOf(received.checkpoint));
+        const checkpoint = laterOf(place.resumeAfter, tokenOf(received.checkpoint));
+        place.resumeAfter = checkpoint;
+        // Records of the server's own move the position, too, but not those right behind the head when a
+        // subscription begins there: it has nothing to say yet.
+        if (wasLive || isAfter(last, place.position)) moved = laterOf(looked, checkpoint);
       }
-      // Records of the server's own move the position too, but not those that lie right behind the head when a
-      // subscription begins there: it has nothing to say yet.
-      const moved =
-        received.live || isAfter(last, place.position) ? laterOf(looked, place.resumeAfter) : looked;
+      wasLive ||= received.live;
       if (!isAfter(moved, place.position)) continue;
       let caughtUp = received.drained && !isAfter(newest.head, moved);
-      if (caughtUp && !received.live) {
+      if (caughtUp && !(received.live && received.quiet)) {
         if (!isAfter(last, moved)) last = await head();
         caughtUp = !isAfter(last, moved);
       }

@@ -18,8 +18,10 @@ export interface Received {
   readonly checkpoint: LogPosition | null;
   /** The server has sent all there was, and sends what is committed. */
   readonly live: boolean;
-  /** Nothing more was waiting to be taken. */
+  /** Nothing more was ready to be taken. */
   readonly drained: boolean;
+  /** Nothing at all was on its way in this process. */
+  readonly quiet: boolean;
 }
 
 export type Appended =
@@ -50,6 +52,8 @@ export interface Server {
     events: readonly ProposedEvent[],
     expected: 'no stream' | 'any' | number,
   ): Promise<Appended>;
+  /** Hides all events of a stream, whether it has any or not. */
+  softDelete(stream: string): Promise<void>;
   /**
    * The records after `from` that pass the filter (without one: that are not the server's own), then those that are
    * committed. Ends when `signal` is aborted, and throws when the connection breaks.
