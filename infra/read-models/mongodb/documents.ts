@@ -55,6 +55,13 @@ export interface Documents {
 }
 
 const EXISTS: Filter<StoredDocument> = { 'state.body': { $ne: null } };
+
+/** A condition on a field of the body leaves deleted documents out: they have none. An index alone can answer it. */
+const existing = (where: Query['where'], range?: Query['range']): Filter<StoredDocument>[] =>
+  [...Object.keys(where ?? {}), range?.field ?? 'position'].some((field) => field !== 'position')
+    ? []
+    : [EXISTS];
+
 const SIGNS = { '>': '$gt', '>=': '$gte', '<': '$lt', '<=': '$lte' } as const;
 
 /** @param projection only for messages */
@@ -134,7 +141,7 @@ export function documents(db: Db, name: string, projection: string, indexes: Ind
     async find(query) {
       checkPaging(query);
       const { limit, offset = 0, orderBy, range } = query;
-      const clauses = [EXISTS, ...equalities(query.where)];
+      const clauses = [...existing(query.where, range), ...equalities(query.where)];
       if (range !== undefined) clauses.push(...between(range));
 
       const path = orderBy === undefined ? '_id' : pathOf(orderBy.field);
@@ -168,7 +175,7 @@ export function documents(db: Db, name: string, projection: string, indexes: Ind
       };
     },
 
-    count: (where) => collection.countDocuments({ $and: [EXISTS, ...equalities(where)] }),
+    count: (where) => collection.countDocuments({ $and: [...existing(where), ...equalities(where)] }),
 
     async after(id, limit) {
       const filter = { $and: [EXISTS, { _id: { $gt: id } }] };

@@ -7,8 +7,8 @@ import {
   MongoServerError,
 } from 'mongodb';
 
-/** Operations in one command: it must not take longer than a call waits. */
-const MAX_OPERATIONS = 500;
+/** Operations in one command: it must not take longer than a call waits, on a slow server either. */
+const MAX_OPERATIONS = 100;
 /** Writers that insert one document at the same time get in each other's way once each. */
 const ATTEMPTS = 5;
 const DUPLICATE_KEY = 11_000;
