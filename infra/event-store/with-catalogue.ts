@@ -17,6 +17,27 @@ export class InvalidEvent extends Error {
 type Definitions = Readonly<Record<string, EventDefinition>>;
 
 /**
+ * An event as it was stored or relayed, in the version of its schema that this program knows.
+ * @throws InvalidEvent when it is in a version that cannot be read as that
+ */
+export function currentEvent(event: EventEnvelope, definitions: Definitions = catalogue): EventEnvelope {
+  const definition = Object.hasOwn(definitions, event.type) ? definitions[event.type] : undefined;
+  if (definition === undefined || definition.version === event.schemaVersion) return event;
+  let { data } = event;
+  for (let version = event.schemaVersion; version !== definition.version; version += 1) {
+    const next = version < definition.version ? definition.upcasters[version] : undefined;
+    if (next === undefined) {
+      throw new InvalidEvent(
+        `${event.type} at position ${event.position} has schemaVersion ${event.schemaVersion}, ` +
+          `which cannot be read as ${definition.version}`,
+      );
+    }
+    data = next(data);
+  }
+  return { ...event, schemaVersion: definition.version, data };
+}
+
+/**
  * @returns the same store; `append` throws InvalidEvent for events that the catalogue does not allow, and
  * reads throw it for an event in a version that this program does not know. Types that it does not know at
  * all are read as they are.
@@ -47,26 +68,9 @@ export function withCatalogue(store: EventStore, definitions: Definitions = cata
     return definition === undefined || definition.version === event.schemaVersion;
   };
 
-  function upcast(event: EventEnvelope): EventEnvelope {
-    const definition = definitionsByType.get(event.type);
-    if (definition === undefined || definition.version === event.schemaVersion) return event;
-    let { data } = event;
-    for (let version = event.schemaVersion; version !== definition.version; version += 1) {
-      const next = version < definition.version ? definition.upcasters[version] : undefined;
-      if (next === undefined) {
-        throw new InvalidEvent(
-          `${event.type} at position ${event.position} has schemaVersion ${event.schemaVersion}, ` +
-            `which cannot be read as ${definition.version}`,
-        );
-      }
-      data = next(data);
-    }
-    return { ...event, schemaVersion: definition.version, data };
-  }
-
   /** The same array when all are current already, as nearly always. */
   const current = (events: readonly EventEnvelope[]): readonly EventEnvelope[] =>
-    events.every(isCurrent) ? events : events.map(upcast);
+    events.every(isCurrent) ? events : events.map((event) => currentEvent(event, definitions));
 
   async function* currentPages(pages: AsyncIterable<EventPage>): AsyncGenerator<EventPage> {
     for await (const page of pages) {

@@ -37,6 +37,11 @@ export interface KafkaEventBusOptions {
   readonly partitions: number;
   /** A group of consumers has the id `<groupPrefix>.<group>` in Kafka. */
   readonly groupPrefix: string;
+  /**
+   * Brings an event that was relayed by an older version of the program to the version of its schema that the
+   * store gives events in; what it throws is reported, and the event is read from the store instead.
+   */
+  readonly current?: (event: EventEnvelope) => EventEnvelope;
   /** What work threw, a store that cannot be read for now, a record that is none of ours. Must not throw. */
   readonly onError: (error: unknown) => void;
   readonly onAvailability?: AvailabilityListener;
@@ -44,9 +49,9 @@ export interface KafkaEventBusOptions {
 
 /** Connects in the background, as often as it takes; nothing here waits for Kafka. */
 export function openKafkaEventBus(options: KafkaEventBusOptions): EventBus {
-  const { kafka, store, topic, partitions, groupPrefix, onError, onAvailability } = options;
+  const { kafka, store, topic, partitions, groupPrefix, current, onError, onAvailability } = options;
   const availability = availabilityOf(kafka.brokers, onAvailability);
-  const feed = openTopicFeed({ kafka, topic, onError, tell: availability() });
+  const feed = openTopicFeed({ kafka, topic, current, onError, tell: availability() });
   const memberships = new Set<GroupMembership>();
   const numbers = Array.from({ length: partitions }, (_, number) => number);
   let closed: Promise<void> | undefined;

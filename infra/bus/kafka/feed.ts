@@ -4,6 +4,7 @@
  * not take, is in the event store.
  */
 import { setTimeout as pause } from 'node:timers/promises';
+import type { EventEnvelope } from '../../../contracts/envelope.ts';
 import { type Fetched, type Kafka, OffsetOutOfRange } from './client.ts';
 import { type EventRecord, readRecord } from './record.ts';
 
@@ -38,6 +39,8 @@ export interface TopicFeed {
 export interface TopicFeedOptions {
   readonly kafka: Kafka;
   readonly topic: string;
+  /** See `KafkaEventBusOptions`. */
+  readonly current?: ((event: EventEnvelope) => EventEnvelope) | undefined;
   /** A record that is none of ours. */
   readonly onError: (error: unknown) => void;
   readonly tell: (problem: unknown) => void;
@@ -52,9 +55,13 @@ interface Source {
 }
 
 /** Connects when first listened to. */
-export function openTopicFeed({ kafka, topic, onError, tell }: TopicFeedOptions): TopicFeed {
+export function openTopicFeed(options: TopicFeedOptions): TopicFeed {
+  const { kafka, topic, current = (event) => event, onError } = options;
   const reader = kafka.reader(topic);
   const closing = new AbortController();
+  const tell = (problem: unknown) => {
+    if (!closing.signal.aborted) options.tell(problem);
+  };
   const sources = new Map<number, Source>();
   /** By broker: one request at a time. */
   const fetching = new Map<string, Promise<void>>();
@@ -143,7 +150,12 @@ export function openTopicFeed({ kafka, topic, onError, tell }: TopicFeedOptions)
     for (const message of messages) {
       try {
         const record = readRecord(message);
-        if (record !== null) records.push({ record, bytes: message.value?.length ?? 0 });
+        if (record === null) continue;
+        const bytes = message.value?.length ?? 0;
+        records.push({
+          record: record.event === null ? record : { ...record, event: current(record.event) },
+          bytes,
+        });
       } catch (error) {
         onError(error);
         for (const listener of listeners) listener.lost();
@@ -152,7 +164,7 @@ export function openTopicFeed({ kafka, topic, onError, tell }: TopicFeedOptions)
     if (records.length > 0) for (const listener of listeners) listener.records(records);
   }
 
-  const running = run();
+  void run();
 
   return {
     attach(partition, listener) {
@@ -176,10 +188,9 @@ export function openTopicFeed({ kafka, topic, onError, tell }: TopicFeedOptions)
     async close() {
       closing.abort();
       woken.resolve();
+      // What still tries to connect is refused from here on; it gives up by itself.
       await reader.disconnect();
-      await Promise.all([running, ...fetching.values()]);
-      await reader.disconnect();
-      tell(null);
+      options.tell(null);
     },
   };
 }

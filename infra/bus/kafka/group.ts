@@ -70,8 +70,11 @@ interface Held {
 
 /** Joins as soon as Kafka can be reached, and again whenever it was lost. */
 export function joinGroup(options: GroupOptions): GroupMembership {
-  const { kafka, group, topic, partitions, work, onError, tell } = options;
+  const { kafka, group, topic, partitions, work, onError } = options;
   const stopping = new AbortController();
+  const tell = (problem: unknown) => {
+    if (!stopping.signal.aborted) options.tell(problem);
+  };
   const held = new Map<number, Held>();
   let assigned: ReadonlySet<number> = new Set();
   let generation = -1;
@@ -192,19 +195,19 @@ export function joinGroup(options: GroupOptions): GroupMembership {
   /** After an error that kafkajs takes for final: it may be mended at the broker. */
   async function runAgain(): Promise<void> {
     await pause(LONGEST_PAUSE_MS, undefined, { signal: stopping.signal }).catch(() => {});
-    running = running.then(run);
+    await run();
   }
 
-  let running = run();
+  void run();
 
   return {
     async stop() {
       stopping.abort();
       for (const { abort } of held.values()) abort.abort();
       await Promise.all([...held.values()].map(({ ended }) => ended));
-      await Promise.all([consumer.disconnect(), running]);
-      await consumer.disconnect(); // what `running` may have connected meanwhile
-      tell(null);
+      // What still tries to connect is refused from here on; it gives up by itself.
+      await consumer.disconnect();
+      options.tell(null);
     },
   };
 }

@@ -111,11 +111,12 @@ async function relay(
   const reader = kafka.reader(topic);
   const ending = new AbortController();
   try {
-    await producer.connect();
-    // An empty transaction: kafkajs asks for the producer's id, which fences those before, and sends nothing else.
-    await (await producer.transaction()).commit();
-    await reader.connect();
-    const ends = await endsOf(reader, topic, partitions);
+    const ends = await Promise.race([
+      begin(producer, reader, topic, partitions),
+      // What is still being begun fails when its connections are closed.
+      new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true })),
+    ]);
+    if (ends === null || signal.aborted) return;
     let position = ends.reduce((a, b) => (isAfter(a, b) ? b : a));
     reach(position);
     const ahead = readAhead(store, position, AbortSignal.any([signal, ending.signal]));
@@ -129,6 +130,20 @@ async function relay(
     ending.abort();
     await Promise.all([producer.disconnect(), reader.disconnect()]);
   }
+}
+
+/** @returns what the partitions end with, when nobody else can write any more */
+async function begin(
+  producer: Producer,
+  reader: RecordReader,
+  topic: string,
+  partitions: number,
+): Promise<Position[]> {
+  await producer.connect();
+  // An empty transaction: kafkajs asks for the producer's id, which fences those before, and sends nothing else.
+  await (await producer.transaction()).commit();
+  await reader.connect();
+  return endsOf(reader, topic, partitions);
 }
 
 /** The pages of the log after a position; reads on while they are worked at, as far as `AHEAD_EVENTS`. */
