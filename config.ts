@@ -163,6 +163,11 @@ export interface KafkaConfig {
 export const isShared = ({ kafka, mongodbUrl }: Pick<Config, 'kafka' | 'mongodbUrl'>): boolean =>
   kafka !== undefined && mongodbUrl !== undefined;
 
+const DAY_MS = 24 * 60 * 60 * 1_000;
+/** How long a signing key still verifies after another has taken its place: no token lives longer. */
+export const keptKeyMs = (accessTokenMinutes: number): number =>
+  Math.max(accessTokenMinutes * 60_000, DAY_MS);
+
 /** @throws Error that names each variable that is wrong, and why */
 export function readConfig(variables: Readonly<Record<string, string | undefined>>): Config {
   const parsed = environment.safeParse(variables);

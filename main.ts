@@ -18,7 +18,7 @@ import { operatorCommandEndpoints } from './command-service/http/operators.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { soleWorker, watchWorkers } from './command-service/processes/workers.ts';
-import { type Config, readConfig } from './config.ts';
+import { type Config, keptKeyMs, readConfig } from './config.ts';
 import { type Position, START } from './contracts/envelope.ts';
 import { routes } from './contracts/http/all.ts';
 import { serviceRoles } from './contracts/http/system.ts';
@@ -57,7 +57,6 @@ const SHUTDOWN_MS = 4_500;
 const RELEASE_MS = 1_500;
 /** And how long answers to requests under way may take then. */
 const DRAIN_MS = 1_500;
-const DAY_MS = 24 * 60 * 60 * 1_000;
 
 const { version } = JSON.parse(readFileSync(join(import.meta.dirname, 'package.json'), 'utf8')) as {
   version: string;
@@ -374,7 +373,7 @@ async function openKeysOf(config: Config, isNew: boolean, logger: Logger): Promi
   return openKeys({
     file: config.keys.file,
     create: isNew,
-    tokenLifetimeMs: Math.max(config.accessTokenMinutes * 60_000, DAY_MS),
+    tokenLifetimeMs: keptKeyMs(config.accessTokenMinutes),
     onProblem: (err) => logger.error({ err }, 'The file of the signing keys'),
   });
 }

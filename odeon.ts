@@ -1,18 +1,21 @@
 #!/usr/bin/env node
-/** The command line for operators: moves a log between stores, as a file. `odeon --help` says how. */
+/** The command line for operators: moves a log between stores, as a file, and makes keys. `odeon --help` says how. */
 import { existsSync, readFileSync } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadEnvFile } from 'node:process';
 import { parseArgs } from 'node:util';
+import { keptKeyMs } from './config.ts';
+import { newKeys, rotatedKeys } from './infra/auth/keys.ts';
 import { type EventStore, StoreUnavailable } from './infra/event-store/port.ts';
 import { openSqliteEventStore, readSqliteLog } from './infra/event-store/sqlite.ts';
 import { exportLog, importLog, type OnProgress, type Phase } from './infra/event-store/transfer.ts';
 
 const USAGE = `odeon export [--from <log>] <file>
 odeon import [--to <log>] <file>
+odeon keys [--rotate]
 
-Moves a log of events to another store, by way of a file.
+Moves a log of events to another store, by way of a file; makes the keys of a deployment.
 
   export   Writes every event of the log to <file>, a line of JSON each, and at its end their number and a digest
            (SHA-256). The log may be in use: what is committed meanwhile is left out. To move to another store,
@@ -20,10 +23,12 @@ Moves a log of events to another store, by way of a file.
   import   Checks the file, appends its events to a log that is empty, and reads that log again to compare the
            two. Stopped or killed in between, it goes on where it was when it is started again. The log may not
            be in use. Streams, revisions, order, ids and times stay as they are; positions are the new log's own.
+  keys     Prints new keys, for KEYS in the environment of every process of a new deployment. With --rotate it
+           prints those in KEYS with another one to sign with: start every process again with what it prints.
 
 A <log> is one of
   sqlite:<folder>   an embedded log, in a DATA_DIR
-  esdb://…          EventStoreDB or KurrentDB, as in EVENT_STORE_URL
+  esdb://…          EventStoreDB or KurrentDB (also kurrentdb://…), as in EVENT_STORE_URL
 and, when it is not given, what the program uses: EVENT_STORE_URL, else DATA_DIR (./data), also from .env.
 
 The log is not all of a deployment: its keys (keys.json in DATA_DIR, or KEYS_FILE) have to be taken along as well,
@@ -44,7 +49,15 @@ const knownLogs: Readonly<Record<string, KnownLog>> = {
     read: (url) => readSqliteLog(folderOf(url)),
     write: (url) => openSqliteEventStore({ directory: folderOf(url) }),
   },
+  esdb: { read: openServer, write: openServer },
+  kurrentdb: { read: openServer, write: openServer },
 };
+
+async function openServer(url: string): Promise<EventStore> {
+  const { openEventStoreDb } = await import('./infra/event-store/event-store-db.ts');
+  // What goes wrong on the way is thrown by what is asked then.
+  return openEventStoreDb({ url, onAvailability: () => {} });
+}
 
 const folderOf = (url: string): string => url.slice('sqlite:'.length);
 
@@ -58,6 +71,7 @@ async function main(): Promise<void> {
     help: { type: 'boolean', short: 'h' },
     from: { type: 'string' },
     to: { type: 'string' },
+    rotate: { type: 'boolean' },
   } as const;
   const { values, positionals } = parse(() => parseArgs({ options, allowPositionals: true }));
   const [command, file, ...more] = positionals;
@@ -66,6 +80,14 @@ async function main(): Promise<void> {
     if (!values.help) process.exitCode = 2;
     return;
   }
+  if (command === 'keys') {
+    if (file !== undefined || values.from !== undefined || values.to !== undefined) {
+      throw new UsageError('odeon keys takes nothing but --rotate');
+    }
+    await printKeys(values.rotate === true);
+    return;
+  }
+  if (values.rotate) throw new UsageError(`odeon ${command} takes no --rotate`);
   if (command !== 'export' && command !== 'import') throw new UsageError(`there is no command ${command}`);
   if (file === undefined) throw new UsageError('which file?');
   if (more.length > 0) throw new UsageError(`one file, not ${positionals.length - 1}`);
@@ -80,6 +102,13 @@ async function main(): Promise<void> {
   }
   if (command === 'export') await runExport(known, url, file);
   else await runImport(known, url, file);
+}
+
+async function printKeys(rotate: boolean): Promise<void> {
+  const { KEYS, ACCESS_TOKEN_MINUTES } = process.env;
+  if (rotate && !KEYS) throw new UsageError('KEYS is not set: there is nothing to rotate');
+  const longestTokenMs = keptKeyMs(Number(ACCESS_TOKEN_MINUTES || 0));
+  process.stdout.write(`${rotate ? await rotatedKeys(KEYS!, longestTokenMs) : await newKeys()}\n`);
 }
 
 async function runExport(known: KnownLog, url: string, file: string): Promise<void> {

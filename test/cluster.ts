@@ -1,12 +1,15 @@
 /** Several processes of the program on real engines, as an operator would run them. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startFerretDb } from './engines/ferretdb.ts';
 import { startKafka } from './engines/kafka.ts';
 import { launchProgram, type Program } from './program.ts';
+
+/** Many processes start at once, and none is ready before its engines are. */
+const READY_WITHIN_MS = 120_000;
 
 type Engine = Awaited<ReturnType<typeof startKafka>>;
 type Database = Awaited<ReturnType<typeof startFerretDb>>;
@@ -70,7 +73,8 @@ export async function startCluster({ processes, env = {}, eventStoreUrl }: Clust
         return program;
       },
       async start() {
-        program = await launchProgram({ dataDir, env: { ...shared, ROLES: roles, PORT } });
+        const env = { ...shared, ROLES: roles, PORT };
+        program = await launchProgram({ dataDir, env, readyWithinMs: READY_WITHIN_MS });
       },
       async kill() {
         await program?.kill('SIGKILL');
