@@ -5,16 +5,21 @@ const run = promisify(execFile);
 
 /**
  * Runs a program to its end.
+ * @returns what it printed on its standard output
  * @throws Error with what it printed when it fails
  */
 export async function command(
   program: string,
   args: readonly string[],
   options: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> } = {},
-): Promise<void> {
+): Promise<string> {
   const { cwd, env = {} } = options;
   try {
-    await run(program, args, { ...(cwd === undefined ? {} : { cwd }), env: { ...process.env, ...env } });
+    const { stdout } = await run(program, args, {
+      ...(cwd === undefined ? {} : { cwd }),
+      env: { ...process.env, ...env },
+    });
+    return stdout;
   } catch (error) {
     const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
     throw new Error(`${program} ${args.join(' ')} failed:\n${stdout}${stderr}`, { cause: error });

@@ -1,4 +1,6 @@
 /** FerretDB speaks MongoDB's protocol and stores in SQLite: what can be had from package registries alone. */
+import { constants } from 'node:fs';
+import { chmod, copyFile, cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MongoClient } from 'mongodb';
 import { cached } from './cache.ts';
@@ -30,12 +32,41 @@ export async function startFerretDb(): Promise<FerretDb> {
 /** @returns the directory with the program, built if it was not */
 export function buildFerretDb(): Promise<string> {
   const sources = ['go.mod', 'go.sum', 'main.go'].map((file) => join(SOURCES, file));
-  return cached('ferretdb', sources, (directory) =>
-    command('go', ['build', '-trimpath', '-o', join(directory, 'ferretdb'), '.'], {
-      cwd: SOURCES,
-      env: { CGO_ENABLED: '0', GOWORK: 'off' },
-    }),
-  );
+  return cached('ferretdb', [...sources, import.meta.filename], async (directory) => {
+    const modules = await mendIdIndex(directory);
+    await command(
+      'go',
+      ['build', '-trimpath', '-modfile', modules, '-o', join(directory, 'ferretdb'), '.'],
+      GO,
+    );
+  });
+}
+
+const GO = { cwd: SOURCES, env: { CGO_ENABLED: '0', GOWORK: 'off' } };
+const MODULE = 'github.com/FerretDB/FerretDB';
+const METADATA = 'internal/backends/sqlite/metadata/metadata.go';
+
+/**
+ * FerretDB 1.24 looks documents up by `->'$._id'` and keeps their index on `->"_id"`, which SQLite takes for another
+ * expression: each look-up reads the whole collection. With the same one in both it is used.
+ * @returns the go.mod that builds it so
+ */
+async function mendIdIndex(directory: string): Promise<string> {
+  await command('go', ['mod', 'download', MODULE], GO);
+  const found = await command('go', ['list', '-m', '-f', '{{.Dir}}', MODULE], GO);
+  const copy = join(directory, 'source');
+  await cp(found.trim(), copy, { recursive: true, mode: constants.COPYFILE_FICLONE });
+  const file = join(copy, METADATA);
+  const text = await readFile(file, 'utf8');
+  const mended = text.replace(`"->'$._id'"`, '`->"_id"`');
+  if (mended === text) throw new Error(`${file} is not that of FerretDB 1.24.`);
+  await chmod(file, 0o644);
+  await writeFile(file, mended);
+  const modules = join(directory, 'go.mod');
+  await copyFile(join(SOURCES, 'go.mod'), modules);
+  await copyFile(join(SOURCES, 'go.sum'), join(directory, 'go.sum'));
+  await command('go', ['mod', 'edit', '-replace', `${MODULE}=${copy}`, modules], GO);
+  return modules;
 }
 
 const urlOf = (port: number | undefined) => `mongodb://127.0.0.1:${port}/`;
