@@ -29,6 +29,13 @@ const HEARTBEAT_MS = 500;
 const TICK_MS = 200;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
+/** What a broker answers while its group is moved or loaded, as after a start: told only when it goes on. */
+const PASSING = new Set([
+  'GROUP_LOAD_IN_PROGRESS',
+  'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'NOT_COORDINATOR_FOR_GROUP',
+]);
+const UNTOLD_FAILURES = 3;
 /** Work that has not ended so long after it was asked to no longer keeps its partition from others. */
 const END_WITHIN_MS = 30_000;
 
@@ -72,8 +79,16 @@ interface Held {
 export function joinGroup(options: GroupOptions): GroupMembership {
   const { kafka, group, topic, partitions, work, onError } = options;
   const stopping = new AbortController();
-  const tell = (problem: unknown) => {
-    if (!stopping.signal.aborted) options.tell(problem);
+  let failures = 0;
+  const reached = () => {
+    failures = 0;
+    if (!stopping.signal.aborted) options.tell(null);
+  };
+  const failed = (error: unknown) => {
+    failures += 1;
+    const { type, cause } = error as { type?: string; cause?: { type?: string } };
+    const passing = PASSING.has(type ?? cause?.type ?? '') && failures <= UNTOLD_FAILURES;
+    if (!passing && !stopping.signal.aborted) options.tell(error);
   };
   const held = new Map<number, Held>();
   let assigned: ReadonlySet<number> = new Set();
@@ -104,14 +119,14 @@ export function joinGroup(options: GroupOptions): GroupMembership {
       }
     },
   });
-  consumer.on(consumer.events.HEARTBEAT, () => tell(null));
+  consumer.on(consumer.events.HEARTBEAT, reached);
   consumer.on(consumer.events.FETCH_START, () => {
     if (!joinAgain) return;
     // Thrown where kafkajs looks for errors of fetching: it then joins again, as after the broker's own error.
     throw Object.assign(new Error('The member joins again.'), { type: 'REBALANCE_IN_PROGRESS' });
   });
   consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
-    tell(error);
+    failed(error);
     if (!restart) void runAgain();
   });
 
@@ -119,7 +134,7 @@ export function joinGroup(options: GroupOptions): GroupMembership {
     consumer.pause([{ topic }]); // nothing is fetched; what it does goes on with heartbeats only
     ({ generation } = joined);
     assigned = new Set(joined.partitions.flatMap((one) => (one.topic === topic ? one.partitions : [])));
-    tell(null);
+    reached();
     for (const [number, { abort }] of held) if (!assigned.has(number)) abort.abort();
     if (!stopping.signal.aborted) for (const number of assigned) if (!held.has(number)) hold(number);
     const confirmed = confirming;
@@ -186,7 +201,7 @@ export function joinGroup(options: GroupOptions): GroupMembership {
         await consumer.run({ autoCommit: false, eachBatch: async () => {} });
         return;
       } catch (error) {
-        tell(error);
+        failed(error);
         await pause(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
       }
     }
