@@ -38,7 +38,7 @@ const ANSWER_WITHIN_MS = 10_000;
 const GRACE_MS = 2_000;
 const KEEP_ALIVE_MS = 10_000;
 /** The server is asked so often when nothing else was asked of it; sooner while it does not answer. */
-const LOOK_EVERY_MS = 5_000;
+const LOOK_EVERY_MS = 3_000;
 const LOOK_AGAIN_MS = { first: 250, longest: 5_000 } as const;
 /** A record as large as the server writes them. */
 const LARGEST_MESSAGE = 17 * 1024 * 1024;
@@ -189,7 +189,8 @@ function createServer(
   /** Undefined until something is known. */
   let problem: string | null | undefined;
   let opened = false;
-  let answeredAt = 0;
+  /** Calls that were answered. */
+  let answers = 0;
   let looking: NodeJS.Timeout | undefined;
   let lookAgainMs: number = LOOK_AGAIN_MS.first;
 
@@ -215,7 +216,7 @@ function createServer(
   }
 
   function answered(): void {
-    answeredAt = performance.now();
+    answers += 1;
     known(null);
   }
 
@@ -223,9 +224,10 @@ function createServer(
   function look(): void {
     clearTimeout(looking);
     if (closing.aborted) return;
+    const answeredBefore = answers;
     looking = setTimeout(
       async () => {
-        if (problem !== null || performance.now() - answeredAt >= LOOK_EVERY_MS) {
+        if (problem !== null || answeredBefore === answers) {
           // What it finds is known by then.
           await readAll('end', 'backwards', 1).catch(() => {});
           lookAgainMs = Math.min(lookAgainMs * 2, LOOK_AGAIN_MS.longest);
