@@ -13,7 +13,7 @@ import { type Engines, withoutCredentials } from './infra/engines/engines.ts';
 import type { AvailabilityListener } from './infra/engines/port.ts';
 import type { EventStore } from './infra/event-store/port.ts';
 import { openSqliteEventStore } from './infra/event-store/sqlite.ts';
-import { withCatalogue } from './infra/event-store/with-catalogue.ts';
+import { currentEvent, withCatalogue } from './infra/event-store/with-catalogue.ts';
 import type {
   ReadModelStore,
   ReadModels,
@@ -235,7 +235,13 @@ async function openKafka(
         signals,
         openEvents: (store, shared) =>
           shared
-            ? openKafkaEventBus({ ...common, store, groupPrefix: topicPrefix, onAvailability: told() })
+            ? openKafkaEventBus({
+                ...common,
+                store,
+                groupPrefix: topicPrefix,
+                current: currentEvent,
+                onAvailability: told(),
+              })
             : inProcessEvents(store, logger),
         startRelay: (store) =>
           startRelay({ ...common, store, group: `${topicPrefix}.relay`, onAvailability: told() }),

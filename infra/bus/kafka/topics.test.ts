@@ -51,7 +51,7 @@ describeWithEngines(['kafka'], 'the topics', () => {
       wanted.map((name) => configEntries.find(({ configName }) => configName === name)?.configValue),
     );
     expect(settings).to.deep.equal([
-      ['delete', '604800000', '604800000', '16777216'],
+      ['delete', '-1', '604800000', '16777216'],
       ['delete', '600000', '60000', '1048588'],
     ]);
     expect(warnings).to.deep.equal([]);

@@ -45,7 +45,8 @@ interface Setting {
 const SETTINGS: Readonly<Record<keyof Topics, readonly Setting[]>> = {
   events: [
     { name: 'cleanup.policy', value: 'delete', may: 'not' },
-    { name: 'retention.ms', value: String(7 * 24 * 60 * MINUTE_MS), may: 'be more' },
+    // The relay goes on where the topic ends: were all of it gone one day, it would send the whole log again.
+    { name: 'retention.ms', value: '-1', may: 'not' },
     // Brokers take 1 MiB unless they are told otherwise; an event may be larger than the request that it comes from.
     { name: 'max.message.bytes', value: String(16 * 2 ** 20), may: 'be more' },
   ],
