@@ -1,4 +1,5 @@
 /** The configuration: environment variables, parsed once. `.env.example` lists every one of them. */
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type ServiceRole, serviceRoles } from './contracts/http/system.ts';
@@ -21,6 +22,17 @@ const list = z.string().transform((text) =>
     .map((part) => part.trim())
     .filter((part) => part !== ''),
 );
+
+function isNetwork(text: string): boolean {
+  const [address = '', bits, ...more] = text.split('/');
+  const version = isIP(address);
+  const longest = version === 4 ? 32 : 128;
+  return (
+    version !== 0 &&
+    more.length === 0 &&
+    (bits === undefined || (/^\d+$/.test(bits) && Number(bits) <= longest))
+  );
+}
 
 const yesOrNo = withDefault(
   z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true'),
@@ -65,6 +77,13 @@ export const environment = z.object({
     list.refine(
       (origins) => origins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
       'must be origins as browsers name them (https://chat.example.com), with commas between them',
+    ),
+    '',
+  ),
+  TRUSTED_PROXIES: withDefault(
+    list.refine(
+      (networks) => networks.every(isNetwork),
+      'must be addresses or networks (10.0.0.0/8), with commas between them',
     ),
     '',
   ),
@@ -129,6 +148,8 @@ export interface Config {
   readonly turnConcurrency: number;
   readonly secureCookies: boolean;
   readonly corsOrigins: readonly string[];
+  /** Addresses and networks. */
+  readonly trustedProxies: readonly string[];
   /** Undefined: the log in `dataDir`. */
   readonly eventStoreUrl: string | undefined;
   /** Undefined: everything within this process. */
@@ -199,6 +220,7 @@ export function readConfig(variables: Readonly<Record<string, string | undefined
     turnConcurrency: env.TURN_CONCURRENCY,
     secureCookies: env.SECURE_COOKIES,
     corsOrigins: env.CORS_ORIGINS,
+    trustedProxies: env.TRUSTED_PROXIES,
     eventStoreUrl: env.EVENT_STORE_URL,
     kafka: kafkaConfigFrom(env),
     mongodbUrl: env.MONGODB_URL,

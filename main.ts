@@ -256,6 +256,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     services,
     unavailable: engines.unavailable,
     routes,
+    trustedProxies: config.trustedProxies,
     logger,
     metrics,
     corsOrigins: config.corsOrigins,

@@ -26,6 +26,7 @@ describe('the configuration', () => {
     ROLES: 'all,cook',
     ACCESS_TOKEN_MINUTES: '0',
     SECURE_COOKIES: 'perhaps',
+    TRUSTED_PROXIES: '10.0.0.0/33',
     CORS_ORIGINS: 'not an origin',
     OPENAI_BASE_URL: 'ftp://example.org',
     MODEL_PRICES: '{',

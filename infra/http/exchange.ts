@@ -1,6 +1,7 @@
 /** One request on its way through the server: what its handler may know, and what its answer must say. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import proxyaddr from 'proxy-addr';
 import type { Caller } from '../../contracts/caller.ts';
 import { isAfter, laterOf, type Position } from '../../contracts/envelope.ts';
 import { Refusal } from '../../contracts/errors.ts';
@@ -17,6 +18,10 @@ export interface Settle {
   waitFor(position: Position, timeoutMs: number): Promise<boolean>;
   readonly timeoutMs: number;
 }
+
+/** Whether what a proxy at this address says of its client is believed. */
+export type TrustsProxy = (address: string) => boolean;
+const trustNobody: TrustsProxy = () => false;
 
 const CORRELATION_ID = /^[\w.:@/+=-]{1,128}$/;
 
@@ -36,13 +41,21 @@ export class Exchange implements RequestContext {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #settle: Settle;
+  readonly #trusts: TrustsProxy;
   /** Read before the handler runs, so that its answer is at least so fresh. */
   readonly #begunAt: Position;
   #reached: Position | null = null;
   #waitedFor: Position | null = null;
   #controller: AbortController | null = null;
 
-  constructor(surface: RouteSurface, request: IncomingMessage, response: ServerResponse, settle: Settle) {
+  constructor(
+    surface: RouteSurface,
+    request: IncomingMessage,
+    response: ServerResponse,
+    settle: Settle,
+    trusts: TrustsProxy = trustNobody,
+  ) {
+    this.#trusts = trusts;
     this.surface = surface;
     this.headers = request.headers;
     this.correlationId = correlationIdOf(request.headers);
@@ -52,8 +65,11 @@ export class Exchange implements RequestContext {
     this.#begunAt = settle.position();
   }
 
+  /** Of the client; behind proxies that are trusted, as the last of them that is not says it. */
   get address(): string {
-    const address = this.#request.socket.remoteAddress ?? '';
+    // A client that is gone has no address any more, and proxyaddr wants one.
+    if (this.#request.socket.remoteAddress === undefined) return '';
+    const address = proxyaddr(this.#request, this.#trusts);
     return address.startsWith('::ffff:') ? address.slice('::ffff:'.length) : address;
   }
 

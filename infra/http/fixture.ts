@@ -150,6 +150,7 @@ export const contracts = {
   zergFailing: route({ ...shape('zerg', 'GET', '/api/v1/failing/:how', 'public') }),
   feed: route(shape('luna', 'GET', '/api/feed/:how', 'public')),
   waiting: route(shape('luna', 'GET', '/api/waiting', 'public')),
+  address: route(shape('luna', 'GET', '/api/address', 'public')),
   written: route(shape('luna', 'GET', '/api/written', 'public')),
 };
 
@@ -211,6 +212,7 @@ export async function serveFixture(
       if (isAfter('7', settle.position())) refuse('NOT_FOUND', 'Thing not found');
       return { status: 200, body: 'written' };
     }),
+    endpoint(contracts.address, ({ context }) => ({ status: 200, body: context.address })),
     endpoint(contracts.read, ({ params, query }) => ({ status: 200, body: { params, query } })),
     endpoint(contracts.mine, ({ context }) => ({ status: 200, body: { user: context.caller?.userId } })),
     endpoint(contracts.send, async ({ body, context }) => {

@@ -279,6 +279,24 @@ describe('The HTTP app', () => {
     });
   });
 
+  describe('the address of a client', () => {
+    const headers = { 'X-Forwarded-For': '192.0.2.9, 198.51.100.7' };
+    const addressAt = async (url: string) => (await fetch(`${url}/api/address`, { headers })).json();
+
+    it('is that of the connection, whatever it says', async () => {
+      expect(await addressAt(app.url)).to.equal('127.0.0.1');
+    });
+
+    it('is what a trusted proxy says of it, and no more', async () => {
+      const behind = await serveFixture({ trustedProxies: ['127.0.0.0/8'] });
+      try {
+        expect(await addressAt(behind.url)).to.equal('198.51.100.7');
+      } finally {
+        await behind.close();
+      }
+    });
+  });
+
   describe('streams', () => {
     it('begin with the position and correlation id, and are counted while they last', async () => {
       const gauge = async () =>

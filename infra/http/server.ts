@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import express, { type Express } from 'express';
 import createRouter from 'find-my-way';
+import proxyaddr from 'proxy-addr';
 import type { EngineName } from '../../contracts/engines.ts';
 import { START } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
@@ -45,6 +46,8 @@ export interface HttpAppOptions {
   readonly limits?: Partial<HttpLimits>;
   /** Origins whose pages may call, as browsers name them (`https://chat.example.org`). Default: none. */
   readonly corsOrigins?: readonly string[];
+  /** Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Default: none. */
+  readonly trustedProxies?: readonly string[];
   /** Lets other processes of the deployment call the routes that are for services; without it nobody can. */
   readonly services?: Pick<ServiceTokens, 'verify'>;
   /** An engine that is known to be away: commands are refused with 503 before anything is done. Null: none. */
@@ -114,6 +117,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     'Too many large answers are waiting to be read: try again.',
   );
   const corsOrigins = new Set(options.corsOrigins);
+  const trusts = proxyaddr.compile([...(options.trustedProxies ?? [])]);
   const once = createIdempotency({ port: options.idempotency, maxWaitMs: limits.repeatWaitMs });
   const limitAnonymousKeys = createAnonymousKeyLimit(limits.anonymousKeysPerMinute);
 
@@ -347,7 +351,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     search: string,
   ) {
     const startedMs = performance.now();
-    const exchange = new Exchange(target.surface, request, response, settle);
+    const exchange = new Exchange(target.surface, request, response, settle, (address) => trusts(address, 0));
     let endStreaming: (() => void) | null = null;
     response.on('close', () => {
       exchange.closed();
