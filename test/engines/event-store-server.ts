@@ -496,6 +496,13 @@ if (import.meta.main) {
     refusing = !refusing;
     void (refusing ? server.refuse() : server.accept());
   });
-  for (const end of ['SIGTERM', 'SIGINT'] as const) process.once(end, () => void server.stop());
+  // Without a socket it would end by itself while it refuses.
+  const alive = setInterval(() => {}, 60_000);
+  for (const end of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(end, () => {
+      clearInterval(alive);
+      void server.stop();
+    });
+  }
   console.log(`ready ${server.url}`);
 }

@@ -22,7 +22,7 @@ import { PAGE_RECORDS, type Received, type Server, type ServerFilter } from './s
 
 /** Scanning back for the last event mostly ends at once. */
 const FIRST_LOOK = 16;
-const RETRY_MS = { first: 25, longest: 5_000 } as const;
+const RETRY_MS = { first: 25, longest: 2_000 } as const;
 
 export interface Log {
   /** The position of the last event, in one or a few reads from the end. */
