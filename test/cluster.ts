@@ -108,7 +108,7 @@ export async function startCluster({ processes, env = {}, eventStoreUrl }: Clust
 }
 
 /** Ports that are free now, all different: processes that are started again need one that stays. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from(
       { length: count },
