@@ -1,27 +1,39 @@
 /**
- * Runs one test file with mocha, in the process that `test.ts` made for it, and reports over its channel.
- * Usage: test-file.ts <file> [regular expression that the titles must match]
+ * Runs one test file with mocha, in the process that `run-files.ts` made for it, and reports over its channel.
+ * Usage: test-file.ts [--dry-run] <file> [regular expression that the titles must match]
  *
  * Options come from .mocharc.json, as they do for `mocha <file>`. A process that does not end by itself after its
  * tests, because they left something open, is reported with what keeps it alive, and ended.
  */
 import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
 import Mocha from 'mocha';
 
 /** What the process says about its tests, in this order: `begun`, any number of the others, `ended`, maybe `hung`. */
 export type TestReport =
-  | { kind: 'passed' | 'skipped'; title: string; durationMs: number }
-  | { kind: 'failed'; title: string; durationMs: number; error: string }
+  | ({ kind: 'passed' | 'skipped' } & AboutTest)
+  | ({ kind: 'failed'; error: string } & AboutTest)
   | { kind: 'ended' }
   /** `resources`: what keeps the process alive, in Node's words. */
   | { kind: 'hung'; resources: string[] }
   /** Sent every second, so that a blocked event loop is noticed. */
   | { kind: 'alive' };
 
+interface AboutTest {
+  title: string;
+  /** The titles of the suites it is in, from the outermost, then its own. */
+  path: string[];
+  durationMs: number;
+}
+
 const EXIT_WITHIN_MS = 3_000;
 
-const [file, pattern] = process.argv.slice(2);
-if (file === undefined || process.send === undefined) throw new Error('scripts/test.ts starts this file.');
+const {
+  values: { 'dry-run': dryRun },
+  positionals: [file, pattern],
+} = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } }, allowPositionals: true });
+if (file === undefined || process.send === undefined)
+  throw new Error('scripts/run-files.ts starts this file.');
 
 const report = (message: TestReport, sent?: () => void): void => {
   process.send?.(message, undefined, undefined, sent);
@@ -42,6 +54,7 @@ const mocha = new Mocha({
   reporter: class {}, // reports go to the parent
   forbidOnly: ci,
   forbidPending: ci,
+  dryRun,
   ...(pattern === undefined ? {} : { grep: new RegExp(pattern, 'i') }),
 });
 mocha.addFile(file);
@@ -55,7 +68,11 @@ const runner = mocha.run(() => {
     EXIT_WITHIN_MS,
   ).unref();
 });
-const about = (test: Mocha.Runnable) => ({ title: test.fullTitle(), durationMs: test.duration ?? 0 });
+const about = (test: Mocha.Runnable): AboutTest => ({
+  title: test.fullTitle(),
+  path: test.titlePath(),
+  durationMs: test.duration ?? 0,
+});
 runner
   .on(EVENT_TEST_PASS, (test) => report({ kind: 'passed', ...about(test) }))
   .on(EVENT_TEST_PENDING, (test) => report({ kind: 'skipped', ...about(test) }))
