@@ -22,6 +22,7 @@ import {
   type ExpectedRevision,
   type ReadStreamOptions,
   WrongExpectedRevision,
+  WrongLogEnd,
 } from './port.ts';
 
 /** What an adapter may be unable to do, and declares then: what it does instead is tested in its place. */
@@ -633,6 +634,89 @@ export function eventStoreConformance(
         if (events.length >= count) stop.abort();
       }
       return events;
+    }
+  });
+}
+
+/**
+ * What the port promises of events that are moved from another log. Not for a server with other data.
+ * @param open an empty store, closed by who gives it
+ */
+export function importConformance(name: string, open: () => Promise<EventStore>): void {
+  describe(`${name} as a log that takes in another one`, () => {
+    const times = ['2001-01-01T00:00:00.000Z', '2001-01-01T00:00:01.000Z'];
+    let store: EventStore;
+    beforeEach(async () => {
+      store = await open();
+    });
+    const all = async () => (await collect(store.readAll())).flatMap((page) => page.events);
+
+    it('keeps the times of its events, and answers so again', async () => {
+      const batch = newEvents(2);
+      const options = { expectedRevision: 'no stream', imported: { times, previous: null } } as const;
+      const result = await store.append('s', batch, options);
+      expect(result.events.map(({ time }) => time)).to.deep.equal(times);
+      expect(await all()).to.deep.equal(result.events);
+      expect(await store.append('s', batch, options)).to.deep.equal(result);
+      const previous = batch[1]!.id;
+      const same = { expectedRevision: 1, imported: { times: [times[1]!], previous } } as const;
+      const more = await store.append('s', newEvents(1), same);
+      const { events } = await store.append('s', newEvents(1), { expectedRevision: 2 });
+      expect(events[0]!.time > times[1]!).to.equal(true);
+      expect(await store.positionAt(times[0]!)).to.equal(result.events[0]!.position);
+      expect(await store.positionAt(times[1]!)).to.equal(more.position);
+    });
+
+    it('takes events only after the one that they follow', async () => {
+      const [a, b] = [newEvents(1), newEvents(1)];
+      const imported = (previous: string | null) => ({ times: [times[0]!], previous });
+      const append = (stream: string, events: NewEvent[], previous: string | null) =>
+        store.append(stream, events, { expectedRevision: 'any', imported: imported(previous) });
+      const early = await failure(append('s', b, a[0]!.id), WrongLogEnd);
+      expect(early.message).to.equal(`The log ends with no event at all, not with event ${a[0]!.id}`);
+      await append('s', a, null);
+      const again = await failure(append('t', b, null), WrongLogEnd);
+      expect(again.message).to.contain(`ends with event ${a[0]!.id}, not with no event`);
+      await append('t', b, a[0]!.id);
+      expect((await all()).map(({ id }) => id)).to.deep.equal([a[0]!.id, b[0]!.id]);
+    });
+
+    it('lets one that fails stop those that were sent after it', async () => {
+      const [a, b, c] = [newEvents(1), newEvents(1), newEvents(1)];
+      const imported = (previous: string | null) => ({ times: [times[0]!], previous });
+      const sent = await Promise.allSettled([
+        store.append('s', a, { expectedRevision: 'any', imported: imported(null) }),
+        store.append('s', b, { expectedRevision: 7, imported: imported(a[0]!.id) }),
+        store.append('t', c, { expectedRevision: 'any', imported: imported(b[0]!.id) }),
+      ]);
+      expect(sent.map(({ status }) => status)).to.deep.equal(['fulfilled', 'rejected', 'rejected']);
+      expect((await all()).map(({ id }) => id)).to.deep.equal([a[0]!.id]);
+    });
+
+    it('does not let times go back', async () => {
+      const [a, b] = [newEvents(1), newEvents(1)];
+      const options = (time: string, previous: string | null) =>
+        ({ expectedRevision: 'any', imported: { times: [time], previous } }) as const;
+      await store.append('s', a, options(times[1]!, null));
+      const back = store.append('t', b, options(times[0]!, a[0]!.id));
+      expect((await failure(back, RangeError)).message).to.equal(
+        `Stream t: an event of ${times[0]} cannot follow one of ${times[1]}`,
+      );
+    });
+
+    for (const wrong of [
+      [],
+      [times[0]!],
+      times.toReversed(),
+      ['2001-01-01', times[1]!],
+      ['yesterday', times[1]!],
+    ]) {
+      it(`wants a good time for each event, and not ${JSON.stringify(wrong)}`, async () => {
+        const imported = { times: wrong, previous: null };
+        const options = { expectedRevision: 'any', imported } as const;
+        await failure(store.append('s', newEvents(2), options), RangeError);
+        expect(await store.head()).to.equal(START);
+      });
     }
   });
 }

@@ -1,7 +1,9 @@
 /** EventStoreDB as the event store, against a server that speaks its protocol (see test/engines). */
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setImmediate as othersRan, setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
@@ -22,21 +24,24 @@ import {
   notLeader,
   startEventStoreServer,
 } from '../../test/engines/event-store-server.ts';
-import { eventStoreConformance, newEvent, newEvents } from './conformance.ts';
+import { eventStoreConformance, importConformance, newEvent, newEvents } from './conformance.ts';
 import { type EventStoreDb, type EventStoreDbOptions, openEventStoreDb } from './event-store-db.ts';
 import {
   EventIdConflict,
   type EventPage,
+  type EventStore,
   StoreUnavailable,
   type SubscribeOptions,
   WrongExpectedRevision,
 } from './port.ts';
+import { openSqliteEventStore } from './sqlite.ts';
+import { exportLog, importLog } from './transfer.ts';
 
 const TLS = new URL('../../test/engines/event-store-tls/', import.meta.url);
 const SOON_MS = 10_000;
 
 eventStoreConformance(
-  'EventStoreDB',
+  'EventStoreDB protocol (test server)',
   async () => {
     const server = await startEventStoreServer();
     const store = await openEventStoreDb({ url: server.url, onAvailability() {} });
@@ -74,6 +79,37 @@ describe('the event store on EventStoreDB', () => {
     const store = await openEventStoreDb({ url: server.url, onAvailability() {}, ...options });
     stores.push(store);
     return store;
+  }
+
+  importConformance('EventStoreDB protocol (test server)', open);
+
+  it('holds a log that was exported elsewhere, with its times and order', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'odeon-moved-'));
+    const embedded = await openSqliteEventStore({ directory: folder });
+    try {
+      for (const stream of ['a', 'b', 'a', 'c', 'a']) {
+        await embedded.append(stream, newEvents(3), { expectedRevision: 'any' });
+      }
+      const file = join(folder, 'log.jsonl');
+      const about = { version: '1', source: folder, expected: null, onProgress() {} };
+      await exportLog({ store: embedded, file, ...about });
+      const store = await open();
+      const moved = await importLog({ store, file, onProgress() {} });
+      expect(moved).to.include({ count: 15, held: 0 });
+      expect(await importLog({ store, file, onProgress() {} })).to.include({ count: 15, held: 15 });
+      const without = async (from: EventStore) =>
+        (await everything(from)).map(({ position: _, ...event }) => event);
+      expect(await without(store)).to.deep.equal(await without(embedded));
+    } finally {
+      await embedded.close();
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  async function everything(store: EventStore) {
+    const events = [];
+    for await (const page of store.readAll()) events.push(...page.events);
+    return events;
   }
 
   const refusal = async (url: string) => {

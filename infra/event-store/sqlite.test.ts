@@ -11,8 +11,8 @@ import type { Worker } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import { expect } from 'chai';
 import { type EventEnvelope, START } from '../../contracts/envelope.ts';
-import { eventStoreConformance, newEvent, newEvents } from './conformance.ts';
-import { type EventStore, StoreUnavailable, WrongLogEnd } from './port.ts';
+import { eventStoreConformance, importConformance, newEvent, newEvents } from './conformance.ts';
+import { type EventStore, StoreUnavailable } from './port.ts';
 import { openSqliteEventStore } from './sqlite.ts';
 
 const temporaryDirectory = () => mkdtemp(join(tmpdir(), 'odeon-events-'));
@@ -173,38 +173,6 @@ describe('the SQLite event store', () => {
     describe(`takes in events of another log${shared ? ', shared,' : ''}`, () => {
       const times = ['2001-01-01T00:00:00.000Z', '2001-01-01T00:00:01.000Z'];
 
-      it('with their times, and answers so again', async () => {
-        const store = await open({ shared });
-        const batch = newEvents(2);
-        const options = { expectedRevision: 'no stream', imported: { times, previous: null } } as const;
-        const result = await store.append('s', batch, options);
-        expect(result.events.map(({ time }) => time)).to.deep.equal(times);
-        expect(await readAll(store)).to.deep.equal(result.events);
-        expect(await store.append('s', batch, options)).to.deep.equal(result);
-        const previous = batch[1]!.id;
-        const same = { expectedRevision: 1, imported: { times: [times[1]!], previous } } as const;
-        await store.append('s', newEvents(1), same);
-        const { events } = await store.append('s', newEvents(1), { expectedRevision: 2 });
-        expect(events[0]!.time > times[1]!).to.equal(true);
-        expect(await store.positionAt(times[0]!)).to.equal('1');
-        expect(await store.positionAt(times[1]!)).to.equal('3');
-      });
-
-      it('only after the event that they follow', async () => {
-        const store = await open({ shared });
-        const [a, b] = [newEvents(1), newEvents(1)];
-        const imported = (previous: string | null) => ({ times: [times[0]!], previous });
-        const early = store.append('s', b, { expectedRevision: 'any', imported: imported(a[0]!.id) });
-        const error = await rejection(early);
-        expect(error).to.be.instanceOf(WrongLogEnd);
-        expect(error.message).to.equal(`The log ends with no event at all, not with event ${a[0]!.id}`);
-        await store.append('s', a, { expectedRevision: 'any', imported: imported(null) });
-        const again = store.append('t', b, { expectedRevision: 'any', imported: imported(null) });
-        expect((await rejection(again)).message).to.contain(`ends with event ${a[0]!.id}, not with no event`);
-        await store.append('t', b, { expectedRevision: 'any', imported: imported(a[0]!.id) });
-        expectGapless(await readAll(store));
-      });
-
       it('in none but the order of their times, which later appends keep even when they lie ahead', async () => {
         const store = await open({ shared });
         const ahead = '2999-01-01T00:00:00.000Z';
@@ -223,25 +191,9 @@ describe('the SQLite event store', () => {
         expect(error).to.be.instanceOf(RangeError);
         expect(error.message).to.equal(`Stream t: an event of ${times[0]} cannot follow one of ${ahead}`);
       });
-
-      for (const wrong of [
-        [],
-        [times[0]!],
-        times.toReversed(),
-        ['2001-01-01', times[1]!],
-        ['yesterday', times[1]!],
-      ]) {
-        it(`with a good time for each, and not ${JSON.stringify(wrong)}`, async () => {
-          const store = await open({ shared });
-          const imported = { times: wrong, previous: null };
-          const error = await rejection(
-            store.append('s', newEvents(2), { expectedRevision: 'any', imported }),
-          );
-          expect(error).to.be.instanceOf(RangeError);
-          expect(await store.head()).to.equal(START);
-        });
-      }
     });
+
+    importConformance(`SQLite${shared ? ', shared' : ''}`, () => open({ shared }));
   }
 
   describe('puts concurrent appends into one commit', () => {

@@ -5,13 +5,15 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { EventEnvelope, NewEvent } from '../../../contracts/envelope.ts';
-import { checkAppend } from '../input.ts';
+import { checkAppend, checkImported } from '../input.ts';
 import {
   type AppendResult,
   EventIdConflict,
   type ExpectedRevision,
+  type Imported,
   StoreUnavailable,
   WrongExpectedRevision,
+  WrongLogEnd,
 } from '../port.ts';
 import { joined, type KnownEvent, type KnownIds, type KnownStream } from './known-ids.ts';
 import type { Log } from './log.ts';
@@ -24,7 +26,12 @@ const ATTEMPTS = 30;
 const LONGEST_PAUSE_MS = 50;
 
 export interface Appender {
-  append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendOutcome>;
+  append(
+    stream: string,
+    events: readonly NewEvent[],
+    expected: ExpectedRevision,
+    imported?: Imported,
+  ): Promise<AppendOutcome>;
 }
 
 export interface AppendOutcome {
@@ -116,10 +123,12 @@ export function createAppender(server: Server, log: Log, ids: KnownIds): Appende
     return found.length === batch.length ? found : null;
   }
 
+  /** @param check throws when the events must not be appended now, and is not asked when they are there already */
   async function append(
     stream: string,
     batch: readonly ProposedEvent[],
     expected: ExpectedRevision,
+    check: () => Promise<void> = async () => {},
   ): Promise<AppendOutcome> {
     // A stream that nobody has heard of is most probably new: the server says when it is not.
     let known = ids.get(stream) ?? null;
@@ -139,6 +148,7 @@ export function createAppender(server: Server, log: Log, ids: KnownIds): Appende
         if (looked) throw new WrongExpectedRevision(stream, expected, known.last?.revision ?? null);
       } else {
         const current: number | null = known?.last?.revision ?? unseen;
+        await check();
         const appended = await server.append(stream, batch, current ?? 'no stream');
         if (appended.kind === 'appended') {
           const first = appended.revision - batch.length + 1;
@@ -165,13 +175,43 @@ export function createAppender(server: Server, log: Log, ids: KnownIds): Appende
     );
   }
 
+  /** What the log ended with when it was last looked at or imported to; undefined: not known. */
+  let end: Pick<EventEnvelope, 'id' | 'time'> | null | undefined;
+  /** Imports take turns, whatever their streams: each says what the log must end with. */
+  let importing: Promise<unknown> = Promise.resolve();
+
+  async function importInTurn(
+    stream: string,
+    batch: readonly ProposedEvent[],
+    expected: ExpectedRevision,
+    { times, previous }: Imported,
+  ): Promise<AppendOutcome> {
+    const check = async (): Promise<void> => {
+      if (end === undefined || (end?.id ?? null) !== previous) end = await log.last();
+      const found = end?.id ?? null;
+      if (found !== previous) throw new WrongLogEnd(previous, found);
+      if (end !== null && times[0]! < end.time) {
+        throw new RangeError(`Stream ${stream}: an event of ${times[0]} cannot follow one of ${end.time}`);
+      }
+    };
+    const run = importing.then(async () => {
+      const outcome = await inTurn(stream, () => append(stream, batch, expected, check));
+      if (outcome.added) end = outcome.result.events.at(-1)!;
+      return outcome;
+    });
+    importing = run.catch(() => {}); // its caller learns of it
+    return run;
+  }
+
   return {
-    async append(stream, events, expected) {
+    async append(stream, events, expected, imported) {
       checkAppend(stream, events, expected);
+      if (imported !== undefined) checkImported(events, imported);
       if (isSystemName(stream)) {
         throw new RangeError(`stream must not begin with $, as the server's own do: ${stream}`);
       }
-      const batch = proposed(events);
+      const batch = proposed(events, imported?.times);
+      if (imported !== undefined) return importInTurn(stream, batch, expected, imported);
       return inTurn(stream, () => append(stream, batch, expected));
     },
   };

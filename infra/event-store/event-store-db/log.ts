@@ -33,6 +33,8 @@ export interface Log {
   subscribe(options: SubscribeOptions): AsyncGenerator<EventPage>;
   /** The position of the last event committed by then. */
   positionAt(timeMs: number): Promise<Position>;
+  /** The last event; null when there is none. */
+  last(): Promise<EventEnvelope | null>;
   /** Tells of an event that this process appended or read. */
   seen(position: Position): void;
 }
@@ -317,8 +319,6 @@ export function createLog(server: Server, closed: AbortSignal): Log {
   }
 
   async function positionAt(timeMs: number): Promise<Position> {
-    const [first] = await server.readAll('start', 'forwards', 1);
-    if (first === undefined || first.created.getTime() > timeMs) return START;
     for await (const page of backwards({})) {
       const event = page.events.find(({ time }) => Date.parse(time) <= timeMs);
       if (event !== undefined) return event.position;
@@ -326,7 +326,12 @@ export function createLog(server: Server, closed: AbortSignal): Log {
     return START;
   }
 
-  return { head, end, readAll, subscribe, positionAt, seen };
+  async function last(): Promise<EventEnvelope | null> {
+    for await (const { events } of backwards({ limit: 1 })) if (events[0] !== undefined) return events[0];
+    return null;
+  }
+
+  return { head, end, readAll, subscribe, positionAt, last, seen };
 }
 
 /** Where a subscription is: what was delivered, and how far the server has looked. */

@@ -1,6 +1,7 @@
 /**
  * How an event stands in EventStoreDB: data as JSON, and the rest of the envelope as JSON metadata, with the names
- * that its system projections know for correlation and causation.
+ * that its system projections know for correlation and causation. Its time is the server's, unless it was committed
+ * in another log before: then that time is in the metadata.
  */
 import {
   type Actor,
@@ -42,10 +43,11 @@ export const isSystemName = (name: string): boolean => name.startsWith('$');
 
 /**
  * The events as they are now, whatever becomes of the objects given.
+ * @param times when they were committed in the log that they come from
  * @throws RangeError when EventStoreDB cannot hold one of them
  */
-export function proposed(events: readonly NewEvent[]): ProposedEvent[] {
-  return events.map((event) => {
+export function proposed(events: readonly NewEvent[], times?: readonly string[]): ProposedEvent[] {
+  return events.map((event, at) => {
     // The server gives ids back in lower case.
     if (!UUID.test(event.id) || event.id === NIL) {
       throw new RangeError(`event id must be a UUID in lower case, not ${JSON.stringify(event.id)}`);
@@ -66,6 +68,7 @@ export function proposed(events: readonly NewEvent[]): ProposedEvent[] {
         commandId: event.commandId,
         surface: event.surface,
         schemaVersion: event.schemaVersion,
+        ...(times === undefined ? {} : { time: times[at] }),
       },
     };
   });
@@ -95,7 +98,7 @@ export function envelopeOf(record: LogRecord): EventEnvelope | null {
     stream: record.streamId,
     revision: Number(record.revision),
     position: tokenOf(record.position),
-    time: record.created.toISOString(),
+    time: metadata.time ?? record.created.toISOString(),
     owner: metadata.owner,
     actor: metadata.actor,
     correlationId: metadata.$correlationId,
@@ -106,6 +109,9 @@ export function envelopeOf(record: LogRecord): EventEnvelope | null {
   };
 }
 
+const isTime = (value: unknown): boolean =>
+  typeof value === 'string' && !Number.isNaN(Date.parse(value)) && new Date(value).toISOString() === value;
+
 interface Metadata {
   readonly $correlationId: string;
   readonly $causationId?: string;
@@ -114,6 +120,7 @@ interface Metadata {
   readonly commandId: string;
   readonly surface: Surface;
   readonly schemaVersion: number;
+  readonly time?: string;
 }
 
 function metadataOf(value: unknown): Metadata | null {
@@ -127,6 +134,7 @@ function metadataOf(value: unknown): Metadata | null {
     typeof found.commandId === 'string' &&
     surface.safeParse(found.surface).success &&
     Number.isSafeInteger(found.schemaVersion) &&
-    (found.schemaVersion as number) >= 1;
+    (found.schemaVersion as number) >= 1 &&
+    (found.time === undefined || isTime(found.time));
   return ours ? (found as unknown as Metadata) : null;
 }

@@ -93,9 +93,9 @@ export function eventStore(
 
   return {
     server: about,
-    async append(stream, events, { expectedRevision }) {
+    async append(stream, events, { expectedRevision, imported }) {
       const began = performance.now();
-      const { result, added } = await appender.append(stream, events, expectedRevision);
+      const { result, added } = await appender.append(stream, events, expectedRevision, imported);
       if (added) onCommit?.({ appends: 1, events: events.length, durationMs: performance.now() - began });
       return result;
     },
