@@ -197,6 +197,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     bus: signals,
     readModels,
     commands,
+    settled: (position) => runtime.waitFor(position, config.readYourWritesMs),
     authenticator,
     logger,
     metrics,

@@ -192,7 +192,6 @@ describeWithEngines(['kafka', 'ferretdb'], 'clients of several processes', funct
     const id = await conversation();
     const [a, b] = [await openSocket(queryUrls[0]!, id), await openSocket(queryUrls[1]!, id)];
     a.socket.send(JSON.stringify({ type: 'message', content: 'Count from 1 to 900.', id: 'one' }));
-    a.socket.send(JSON.stringify({ type: 'message', content: 'Count from 1 to 900.', id: 'one' })); // a repeat
     a.socket.send(JSON.stringify({ type: 'history' }));
     const histories = () => a.into.frames.filter(({ frame }) => frame.type === 'history');
     await condition(() => histories().length === 2, { withinMs: 5_000, what: 'the history' });

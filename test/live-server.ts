@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Caller } from '../contracts/caller.ts';
 import type { Issuer } from '../contracts/commands/conversation.ts';
-import type { EventEnvelope } from '../contracts/envelope.ts';
+import type { EventEnvelope, Position } from '../contracts/envelope.ts';
 import { Refusal, refuse } from '../contracts/errors.ts';
 import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
 import type { Role } from '../contracts/events/identity.ts';
@@ -35,6 +35,8 @@ export interface LiveServer {
   readonly errors: string[];
   /** Issued over WebSocket. */
   readonly issued: { command: string; input: unknown; issuer: Issuer }[];
+  /** The positions that reads waited for. */
+  readonly settled: Position[];
   /** Who is logged in, by session; a test may end sessions. A session's token is its id. */
   readonly logins: Map<string, Caller>;
   /** Tokens that are taken no more, whatever has become of their session. */
@@ -155,6 +157,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
   }
 
   const issued: LiveServer['issued'] = [];
+  const settled: Position[] = [];
   const live = await createLive({
     ...{ store, bus, readModels, authenticator, logger },
     metrics: { liveClient: () => () => {} },
@@ -169,6 +172,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
         return { turnId: null, position: null };
       },
     },
+    settled: async (position) => void settled.push(position),
     activityRow: (event) =>
       event.type === 'FactForgotten'
         ? null
@@ -207,7 +211,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
   /** The running call of each conversation, to which its signals belong. */
   const calls = new Map<string, { call: string; turnId: string }>();
   return {
-    ...{ store, bus, live, server, port, errors, issued, logins, expired, handlers, append },
+    ...{ store, bus, live, server, port, errors, issued, settled, logins, expired, handlers, append },
     url: `http://127.0.0.1:${port}`,
     async start(conversationId, owner) {
       const data = { title: null, mode: 'assistant', model: null };

@@ -68,6 +68,8 @@ export interface LiveDependencies {
   readonly bus: SignalBus;
   readonly readModels: ReadModels;
   readonly commands: ChatCommands;
+  /** Waits, bounded, until the read models show everything up to the position. */
+  readonly settled: (position: Position) => Promise<unknown>;
   readonly authenticator: Authenticator;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'liveClient'>;

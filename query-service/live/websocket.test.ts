@@ -226,6 +226,17 @@ describe("ZERG's WebSocket", () => {
     expect(first!.issuer).to.deep.include({ surface: 'zerg', caller: live.logins.get('ada') });
   });
 
+  it('waits with the history for what the client has written', async () => {
+    await begin();
+    const client = await connected();
+    client.say({ type: 'history' });
+    client.say({ type: 'message', content: 'Hi' });
+    client.say({ type: 'history' });
+    client.say({ type: 'history' });
+    await until(() => client.of('history').length === 4);
+    expect(live.settled).to.deep.equal(['1']);
+  });
+
   it('names what is wrong with a frame and stays open', async () => {
     await begin();
     const client = await connected();

@@ -10,6 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import { type ChatCommands, conversationId, type Issuer } from '../../contracts/commands/conversation.ts';
+import type { Position } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import {
   frameId,
@@ -33,6 +34,8 @@ export interface WebSocketOptions {
   readonly logins: Logins;
   readonly readModels: ReadModels;
   readonly commands: ChatCommands;
+  /** Waits, bounded, until the read models show everything up to the position. */
+  readonly settled: (position: Position) => Promise<unknown>;
   readonly authenticator: Authenticator;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'liveClient'>;
@@ -187,6 +190,8 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
     // One frame after the other, in turn with everybody else's. What was read at once may hold thousands of
     // frames: nothing more is read until all of them are done, so that no flood can pile up.
     let handled: Promise<void> = begin();
+    /** What the client has written here, and must find in what it reads next. */
+    let written: Position | null = null;
     let waiting = 0;
     let refused = 0;
     socket.on('message', (data, isBinary) => {
@@ -238,7 +243,11 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
           const { content, model } = frame;
           const issuer = await writer(frame);
           if (issuer !== null) {
-            await commands.sendMessage({ conversationId, content, model: model ?? null }, issuer);
+            const sent = await commands.sendMessage(
+              { conversationId, content, model: model ?? null },
+              issuer,
+            );
+            written = sent.position;
           }
           return;
         }
@@ -248,6 +257,8 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
           return;
         }
         case 'history':
+          if (written !== null) await options.settled(written);
+          written = null;
           return sendHistory();
         case 'ping':
           return send(socket, { type: 'pong', ts: Date.now() });
