@@ -4,6 +4,7 @@
  * tell how far they are over the signal bus, and their checkpoints are in the read models.
  */
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { comparePositions, isAfter, laterOf, type Position, START } from '../../contracts/envelope.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import type { Signal } from '../../contracts/live/signals.ts';
@@ -82,7 +83,7 @@ export async function startSharedProjections(options: SharedProjectionsOptions):
     own.set(partition.number, runtime);
     try {
       tell(partition.number, runtime);
-      await aborted(partition.signal);
+      if (!partition.signal.aborted) await once(partition.signal, 'abort');
     } finally {
       own.delete(partition.number);
       await runtime.stop();
@@ -325,9 +326,3 @@ function asideOf(copy: PartitionedCopy | undefined): { failed: number; waiting: 
 
 const partitionsNamed = (numbers: readonly number[]): string =>
   numbers.length === 1 ? `partition ${numbers[0]}` : `partitions ${numbers.join(', ')}`;
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });

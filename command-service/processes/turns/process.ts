@@ -6,6 +6,7 @@
  * partition may move while one of its turns runs: its worker carries that turn to its end all the same, and the next
  * one is the new owner's.
  */
+import { once } from 'node:events';
 import pLimit from 'p-limit';
 import { v4 as uuid } from 'uuid';
 import type { EventEnvelope, Position } from '../../../contracts/envelope.ts';
@@ -211,7 +212,7 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
       page.events.forEach(react);
       while (active.size >= MAX_WAITING && !signal.aborted) {
         roomMade = Promise.withResolvers();
-        await Promise.race([roomMade.promise, aborted(signal)]);
+        await Promise.race([roomMade.promise, once(signal, 'abort')]);
       }
     }
     if (!signal.aborted) throw new Error('The subscription of the log ended.');
@@ -279,9 +280,3 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
     },
   };
 }
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
