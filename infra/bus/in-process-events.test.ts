@@ -5,7 +5,7 @@ import { openSqliteEventStore } from '../event-store/sqlite.ts';
 import { eventBusConformance } from './events-conformance.ts';
 import { createInProcessEventBus } from './in-process-events.ts';
 
-eventBusConformance('The in-process bus', async () => {
+eventBusConformance('in-process', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'odeon-bus-'));
   const store = await openSqliteEventStore({ directory });
   return {

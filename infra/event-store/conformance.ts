@@ -28,9 +28,11 @@ import {
 /** What an adapter may be unable to do, and declares then: what it does instead is tested in its place. */
 export type EventStoreCapability = 'ids unique across streams';
 
+export type OpenEventStore = () => Promise<{ store: EventStore; cleanUp(): Promise<void> }>;
+
 export function eventStoreConformance(
   name: string,
-  open: () => Promise<{ store: EventStore; cleanUp(): Promise<void> }>,
+  open: OpenEventStore,
   {
     capabilities = {},
   }: { readonly capabilities?: Readonly<Partial<Record<EventStoreCapability, boolean>>> } = {},
@@ -640,15 +642,21 @@ export function eventStoreConformance(
 
 /**
  * What the port promises of events that are moved from another log. Not for a server with other data.
- * @param open an empty store, closed by who gives it
+ * @param open an empty store, each time
  */
-export function importConformance(name: string, open: () => Promise<EventStore>): void {
-  describe(`${name} as a log that takes in another one`, () => {
+export function importConformance(name: string, open: OpenEventStore): void {
+  describe(`${name} as an event store`, () => describeImports(open));
+}
+
+function describeImports(open: OpenEventStore): void {
+  describe('taking in another log', () => {
     const times = ['2001-01-01T00:00:00.000Z', '2001-01-01T00:00:01.000Z'];
     let store: EventStore;
+    let cleanUp: () => Promise<void>;
     beforeEach(async () => {
-      store = await open();
+      ({ store, cleanUp } = await open());
     });
+    afterEach(() => cleanUp());
     const all = async () => (await collect(store.readAll())).flatMap((page) => page.events);
 
     it('keeps the times of its events, and answers so again', async () => {

@@ -40,21 +40,20 @@ import { exportLog, importLog } from './transfer.ts';
 const TLS = new URL('../../test/engines/event-store-tls/', import.meta.url);
 const SOON_MS = 10_000;
 
-eventStoreConformance(
-  'EventStoreDB protocol (test server)',
-  async () => {
-    const server = await startEventStoreServer();
-    const store = await openEventStoreDb({ url: server.url, onAvailability() {} });
-    return {
-      store,
-      async cleanUp() {
-        await store.close();
-        await server.stop();
-      },
-    };
-  },
-  { capabilities: { 'ids unique across streams': false } },
-);
+const ADAPTER = 'EventStoreDB protocol (test server)';
+const openWithServer = async () => {
+  const server = await startEventStoreServer();
+  const store = await openEventStoreDb({ url: server.url, onAvailability() {} });
+  return {
+    store,
+    async cleanUp() {
+      await store.close();
+      await server.stop();
+    },
+  };
+};
+eventStoreConformance(ADAPTER, openWithServer, { capabilities: { 'ids unique across streams': false } });
+importConformance(ADAPTER, openWithServer);
 
 describe('the event store on EventStoreDB', () => {
   const servers: EventStoreServer[] = [];
@@ -80,8 +79,6 @@ describe('the event store on EventStoreDB', () => {
     stores.push(store);
     return store;
   }
-
-  importConformance('EventStoreDB protocol (test server)', open);
 
   it('holds a log that was exported elsewhere, with its times and order', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'odeon-moved-'));

@@ -10,14 +10,26 @@ import { setTimeout as delay } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { expect } from 'chai';
 import { type EventEnvelope, START } from '../../contracts/envelope.ts';
-import { eventStoreConformance, newEvent, newEvents } from './conformance.ts';
-import { EventIdConflict, type EventStore, StoreUnavailable, WrongExpectedRevision } from './port.ts';
+import {
+  eventStoreConformance,
+  importConformance,
+  newEvent,
+  newEvents,
+  type OpenEventStore,
+} from './conformance.ts';
+import {
+  EventIdConflict,
+  type EventStore,
+  StoreUnavailable,
+  WrongExpectedRevision,
+  WrongLogEnd,
+} from './port.ts';
 import { INSERT } from './sqlite/schema.ts';
 import { openSqliteEventStore } from './sqlite.ts';
 
 const temporaryDirectory = () => mkdtemp(join(tmpdir(), 'odeon-shared-'));
 
-eventStoreConformance('SQLite, shared', async () => {
+const openShared: OpenEventStore = async () => {
   const directory = await temporaryDirectory();
   const store = await openSqliteEventStore({ directory, shared: true });
   return {
@@ -27,9 +39,11 @@ eventStoreConformance('SQLite, shared', async () => {
       await rm(directory, { recursive: true });
     },
   };
-});
+};
+eventStoreConformance('SQLite, shared', openShared);
+importConformance('SQLite, shared', openShared);
 
-eventStoreConformance('SQLite, shared, call by call through another of three handles,', async () => {
+const openThreeHandles: OpenEventStore = async () => {
   const directory = await temporaryDirectory();
   const open = () => openSqliteEventStore({ directory, shared: true });
   const stores = [await open(), await open(), await open()] as const;
@@ -55,9 +69,11 @@ eventStoreConformance('SQLite, shared, call by call through another of three han
       await rm(directory, { recursive: true });
     },
   };
-});
+};
+eventStoreConformance('SQLite, shared by three handles', openThreeHandles);
+importConformance('SQLite, shared by three handles', openThreeHandles);
 
-eventStoreConformance('SQLite, shared, appended to in two other processes,', async () => {
+const openThreeProcesses: OpenEventStore = async () => {
   const directory = await temporaryDirectory();
   const store = await openSqliteEventStore({ directory, shared: true });
   const program = `
@@ -109,7 +125,9 @@ eventStoreConformance('SQLite, shared, appended to in two other processes,', asy
       await rm(directory, { recursive: true });
     },
   };
-});
+};
+eventStoreConformance('SQLite, shared by three processes', openThreeProcesses);
+importConformance('SQLite, shared by three processes', openThreeProcesses);
 
 /** An error as it was before it was sent from one process to another. */
 function revived(error: WrongExpectedRevision): Error {
@@ -120,6 +138,7 @@ function revived(error: WrongExpectedRevision): Error {
     EventIdConflict,
     RangeError,
     StoreUnavailable,
+    WrongLogEnd,
   };
   const kind = kinds[error.name] ?? Error;
   return Object.create(kind.prototype, { message: { value: error.message } });

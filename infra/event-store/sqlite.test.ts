@@ -17,7 +17,7 @@ import { openSqliteEventStore } from './sqlite.ts';
 
 const temporaryDirectory = () => mkdtemp(join(tmpdir(), 'odeon-events-'));
 
-eventStoreConformance('SQLite', async () => {
+const openEmpty = async () => {
   const directory = await temporaryDirectory();
   const store = await openSqliteEventStore({ directory });
   return {
@@ -27,7 +27,9 @@ eventStoreConformance('SQLite', async () => {
       await rm(directory, { recursive: true });
     },
   };
-});
+};
+eventStoreConformance('SQLite', openEmpty);
+importConformance('SQLite', openEmpty);
 
 describe('the SQLite event store', () => {
   let directory: string;
@@ -192,8 +194,6 @@ describe('the SQLite event store', () => {
         expect(error.message).to.equal(`Stream t: an event of ${times[0]} cannot follow one of ${ahead}`);
       });
     });
-
-    importConformance(`SQLite${shared ? ', shared' : ''}`, () => open({ shared }));
   }
 
   describe('puts concurrent appends into one commit', () => {

@@ -53,6 +53,7 @@ export interface ReadModelsUnderTest {
   /**
    * For stores that several processes share: opens an empty one as one of these processes. `another` opens the same
    * data as another process does, with another number of partitions if one is given. `destroy` closes them all.
+   * An adapter without it declares that it is for one process; what it does instead is tested then.
    */
   openShared?(partitions: number): Promise<{
     shared: SharedReadModels;
@@ -63,10 +64,11 @@ export interface ReadModelsUnderTest {
   readonly runs?: number;
 }
 
-export function describeReadModels(name: string, { open, openShared, runs = 40 }: ReadModelsUnderTest): void {
-  if (openShared !== undefined) describeSharedReadModels(name, openShared);
-
-  describe(`read models: ${name}`, () => {
+export function readModelsConformance(
+  name: string,
+  { open, openShared, runs = 40 }: ReadModelsUnderTest,
+): void {
+  describe(`${name} as read models`, () => {
     let opened: Awaited<ReturnType<typeof open>>;
     let store: ConformingStore;
     let copy: CopyId;
@@ -442,15 +444,27 @@ export function describeReadModels(name: string, { open, openShared, runs = 40 }
         expect(await store.snapshots.get('s-1')).to.deep.equal(snapshot(9, 2));
       });
     });
+
+    if (openShared === undefined) {
+      describe('shared by processes', () => {
+        it('cannot be shared by processes (declared): the last write wins, also of one that is behind', async () => {
+          await write(copy, [note('1', '8', { rank: 8 })], '8');
+          await write(copy, [note('1', '5', { rank: 5 })], '5');
+          expect(await store.get('notes', '1')).to.deep.equal(note('1', '5', { rank: 5 }));
+          expect((await store.copies())[0]?.checkpoint).to.deep.equal({ position: '5', seen: 1 });
+        });
+      });
+    }
   });
+
+  if (openShared !== undefined) {
+    describe(`${name} as read models`, () => describeShared(openShared));
+  }
 }
 
 /** What holds where several processes write the partitions of one copy. */
-function describeSharedReadModels(
-  name: string,
-  openShared: NonNullable<ReadModelsUnderTest['openShared']>,
-): void {
-  describe(`read models shared by processes: ${name}`, () => {
+function describeShared(openShared: NonNullable<ReadModelsUnderTest['openShared']>): void {
+  describe('shared by processes', () => {
     let opened: Awaited<ReturnType<typeof openShared>>;
     let shared: SharedReadModels;
     let partitions: ReadModelStore[];

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import Sqlite from 'better-sqlite3';
 import { expect } from 'chai';
 import { StoreUnavailable } from '../event-store/port.ts';
-import { describeReadModels } from './conformance.ts';
+import { readModelsConformance } from './conformance.ts';
 import { openSqliteReadModels } from './sqlite.ts';
 
 const run = promisify(execFile);
@@ -31,7 +31,7 @@ async function openTemporary() {
   };
 }
 
-describeReadModels('SQLite', { open: openTemporary });
+readModelsConformance('SQLite', { open: openTemporary });
 
 describe('read models in SQLite', () => {
   let opened: Awaited<ReturnType<typeof openTemporary>>;

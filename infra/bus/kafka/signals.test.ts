@@ -106,7 +106,7 @@ describeWithEngines(['kafka'], 'signals over Kafka', () => {
     }
   }
 
-  signalBusConformance('a topic of Kafka', (onError) =>
+  signalBusConformance('Kafka', (onError) =>
     openKafkaSignalBus({ kafka, topic, onError, onAvailability() {} }),
   );
 

@@ -5,7 +5,7 @@ import { MongoClient } from 'mongodb';
 import { describeWithEngines, FIRST_START_MS } from '../../../test/engines/availability.ts';
 import { type FerretDb, startFerretDb } from '../../../test/engines/ferretdb.ts';
 import { StoreUnavailable } from '../../event-store/port.ts';
-import { describeReadModels } from '../conformance.ts';
+import { readModelsConformance } from '../conformance.ts';
 import type { Scalar, SharedReadModels } from '../port.ts';
 import { sortKey } from './documents.ts';
 import { openMongoReadModels } from './store.ts';
@@ -112,7 +112,7 @@ describeWithEngines(['ferretdb'], 'on FerretDB', function () {
     };
   }
 
-  describeReadModels('MongoDB', {
+  readModelsConformance('MongoDB protocol (FerretDB)', {
     async open() {
       const temporary = await openTemporary();
       let shared = await temporary.open();
