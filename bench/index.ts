@@ -14,6 +14,9 @@ ratio (1: as good as the floor), and the ratio that is asked for.
   --list   name the benchmarks and end
   --help   this text
 
+Those of engines start a real Kafka (with Java and Maven) and, for MongoDB's protocol, FerretDB (with Go). Where one
+of these is missing they say so and are left out; the first time on a machine, fetching and building takes minutes.
+
 Ratios hold across machines, figures do not. Let nothing else run meanwhile. The exit code is 0 unless a benchmark
 could not be run; a target that is missed is said in the table.`;
 
