@@ -6,7 +6,6 @@
  * partition may move while one of its turns runs: its worker carries that turn to its end all the same, and the next
  * one is the new owner's.
  */
-import { once } from 'node:events';
 import pLimit from 'p-limit';
 import { v4 as uuid } from 'uuid';
 import type { EventEnvelope, Position } from '../../../contracts/envelope.ts';
@@ -208,11 +207,12 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
   async function follow(partition: Partition, after: Position, signal: AbortSignal): Promise<void> {
     const types = [...wakingEvents, 'InterruptRequested'];
     const filter = { streamPrefix: `${conversation.category}-`, types };
+    signal.addEventListener('abort', () => roomMade.resolve(), { once: true });
     for await (const page of partition.subscribe({ after, filter, signal })) {
       page.events.forEach(react);
       while (active.size >= MAX_WAITING && !signal.aborted) {
         roomMade = Promise.withResolvers();
-        await Promise.race([roomMade.promise, once(signal, 'abort')]);
+        await roomMade.promise;
       }
     }
     if (!signal.aborted) throw new Error('The subscription of the log ended.');
