@@ -32,8 +32,11 @@ describe('npm run test:eventstore', function () {
       expect(output).to.include(
         `Speaking to esdb://127.0.0.1:${server.port}, which says that it is version 24.10`,
       );
+      expect(output)
+        .to.match(/^\| Event store \| The server \|$/m)
+        .and.match(/^\| reading all \| ✔ \d+ \|$/m);
       expect(output.match(/^✘.*/gm)).to.equal(null);
-      expect(output.match(/^○.*/gm)).to.have.length(1);
+      expect(output.match(/^○.*/gm)).to.have.length(2);
       const checked = output.match(/^✔/gm)!.length;
       expect(checked).to.be.above(100);
       expect(output.trimEnd().split('\n').at(-1)).to.equal(`${checked} passed, 0 failed`);

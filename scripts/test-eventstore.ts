@@ -2,12 +2,13 @@
  * `npm run test:eventstore`: holds a real EventStoreDB or KurrentDB to what Odeon needs of it. Needs EVENT_STORE_URL
  * and nothing else. The server may hold other data: every stream is of a new name, and soft-deleted at the end.
  *
- * Prints the server, a line for each check (✔, ✘, or ○ where the server is not one for it), and `N passed, N failed`
- * at the end.
+ * Prints the server, a line for each check (✔, ✘, or ○ where the server is not one for it), the table that the README
+ * has for every adapter, and `N passed, N failed` at the end.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import Mocha from 'mocha';
 import { type EventStoreDb, openEventStoreDb } from '../infra/event-store/event-store-db.ts';
+import { conformanceTables, type TestPath } from './conformance-table.ts';
 
 const SUITE = new URL('../test/engines/event-store-suite.ts', import.meta.url).pathname;
 /** A server that was just started may not take calls yet. */
@@ -39,13 +40,15 @@ const mocha = new Mocha({ reporter: class extends Mocha.reporters.Base {}, timeo
 mocha.addFile(SUITE);
 await mocha.loadFilesAsync();
 const { EVENT_TEST_PASS, EVENT_TEST_FAIL, EVENT_TEST_PENDING } = Mocha.Runner.constants;
-let passed = 0;
+const defined: TestPath[] = [];
+mocha.suite.eachTest((test) => void defined.push(test.titlePath()));
+const passes: TestPath[] = [];
 let failed = 0;
 const finished = Promise.withResolvers<void>();
 const runner = mocha.run(() => finished.resolve());
 runner
   .on(EVENT_TEST_PASS, (test) => {
-    passed += 1;
+    passes.push(test.titlePath());
     console.log(`✔ ${test.fullTitle()}`);
   })
   .on(EVENT_TEST_PENDING, (test) => console.log(`○ not checked here: ${test.fullTitle()}`))
@@ -63,7 +66,8 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 await finished.promise;
 
 if (interrupted) failed += 1;
-console.log(`\n${passed} passed, ${failed} failed`);
+console.log(`\nAs in the README, for this server:\n\n${conformanceTables(defined, passes)}`);
+console.log(`\n${passes.length} passed, ${failed} failed`);
 // What a failed check left open must not keep the process.
 process.exit(failed === 0 ? 0 : 1);
 

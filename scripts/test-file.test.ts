@@ -13,11 +13,14 @@ describe('a test file run by itself', () => {
   after(() => rm(folder, { recursive: true }));
 
   /** Runs a test file with this text, and gives what it reported and how its process ended. */
-  async function run(source: string, env: Record<string, string> = {}) {
+  async function run(source: string, env: Record<string, string> = {}, options: string[] = []) {
     const file = join(folder, `${crypto.randomUUID()}.test.mjs`);
     await writeFile(file, source);
     const { CI: _, ...environment } = process.env;
-    const child = fork('scripts/test-file.ts', [file], { silent: true, env: { ...environment, ...env } });
+    const child = fork('scripts/test-file.ts', [...options, file], {
+      silent: true,
+      env: { ...environment, ...env },
+    });
     const reports: TestReport[] = [];
     child.on('message', (report: TestReport) => {
       if (report.kind !== 'alive') reports.push(report);
@@ -39,6 +42,19 @@ describe('a test file run by itself', () => {
     expect(exitCode).to.equal(0);
     expect(reports[1]).to.include({ title: 'a does not work' });
     expect(JSON.stringify(reports[1])).to.contain('four').and.contain('+ expected');
+  });
+
+  it('only names its tests, with the suites they are in, when it is a dry run', async () => {
+    const source = `
+      describe('a', () => {
+        before(() => { throw new Error('not run'); });
+        describe('b', () => it('c', () => { throw new Error('not run'); }));
+      });`;
+    const { reports } = await run(source, {}, ['--dry-run']);
+    expect(reports).to.deep.equal([
+      { kind: 'passed', title: 'a b c', path: ['a', 'b', 'c'], durationMs: 0 },
+      { kind: 'ended' },
+    ]);
   });
 
   it('reports a failure in a hook', async () => {

@@ -79,6 +79,8 @@ describe('The server, as Odeon uses it,', function () {
     stream = `odeon-test-${randomUUID()}`;
   });
 
+  it('takes in events of another log, with their times (takes a server without data)');
+
   it('has records of its own in the log, which are not shown', async () => {
     const after = await store.head();
     const { position } = await store.append(stream, newEvents(2), { expectedRevision: 'no stream' });
