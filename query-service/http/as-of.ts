@@ -5,7 +5,7 @@ import type { ChatReads, History } from '../../contracts/read-models/chat-reads.
 import type { EventStore } from '../../infra/event-store/port.ts';
 
 export interface AsOfDependencies {
-  readonly store: Pick<EventStore, 'head' | 'positionAt'>;
+  readonly store: Pick<EventStore, 'end' | 'positionAt'>;
   readonly present: ChatReads;
   readonly history: History;
 }
@@ -31,10 +31,11 @@ export async function readsAsOf(
 
 async function positionOf(asOf: string, store: AsOfDependencies['store']): Promise<Position> {
   if (!position.safeParse(asOf).success) return store.positionAt(new Date(asOf).toISOString());
-  const head = await store.head();
-  if (isAfter(asOf, head)) {
+  // Not its head: what answers say of their freshness may lie after the last event, at a record of the store's own.
+  const end = await store.end();
+  if (isAfter(asOf, end)) {
     throw new Refusal('VALIDATION_ERROR', 'The request is not valid.', {
-      issues: [{ path: ['query', 'asOf'], message: `asOf lies beyond the log, which ends at ${head}` }],
+      issues: [{ path: ['query', 'asOf'], message: `asOf lies beyond the log, which ends at ${end}` }],
     });
   }
   return asOf;

@@ -10,7 +10,7 @@ import { zergChatQueryEndpoints } from './zerg.ts';
 
 export interface ChatQueryDependencies {
   readonly readModels: ReadModels;
-  readonly store: Pick<EventStore, 'head' | 'positionAt'>;
+  readonly store: Pick<EventStore, 'end' | 'positionAt'>;
   readonly history: History;
   /** What answers where no model was asked for. */
   readonly defaultModel: string;
