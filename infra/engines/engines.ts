@@ -67,6 +67,9 @@ export function createEngines(logger: Logger): Engines {
   };
 }
 
-/** An address as it may be shown: the hosts of a connection string, without who logs in. */
+/**
+ * An address as it may be shown: the hosts of a connection string, without who logs in. Up to the last `@`: a password
+ * may hold what should have been percent-encoded, and is shown even less then.
+ */
 export const withoutCredentials = (url: string): string =>
-  url.replace(/\/\/[^/?#]*@/, '//').replace(/[?#].*$/, '');
+  url.replace(/\/\/.*@/s, '//').replace(/[?#].*$/s, '');
