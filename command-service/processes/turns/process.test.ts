@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as othersRan } from 'node:timers/promises';
 import { expect } from 'chai';
 import { z } from 'zod';
 import { type EventEnvelope, SYSTEM_OWNER } from '../../../contracts/envelope.ts';
@@ -9,7 +11,7 @@ import type { EventData, EventType } from '../../../contracts/events/catalogue.t
 import type { Signal } from '../../../contracts/live/signals.ts';
 import { createInProcessSignalBus } from '../../../infra/bus/in-process.ts';
 import { createInProcessEventBus } from '../../../infra/bus/in-process-events.ts';
-import type { SignalBus } from '../../../infra/bus/port.ts';
+import type { EventBus, Partition, SignalBus } from '../../../infra/bus/port.ts';
 import type { EventStore } from '../../../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../../../infra/event-store/sqlite.ts';
 import { withCatalogue } from '../../../infra/event-store/with-catalogue.ts';
@@ -539,6 +541,89 @@ describe('the turn process', () => {
       expect(dataOf(all, 'TurnCompleted')).to.have.length(1);
     }
     expect(model.prompts).to.have.length(30);
+  });
+
+  it('carries a turn on that it dropped on an error, though its partition has moved meanwhile', async () => {
+    const moved = new AbortController();
+    const inProcess = base.events;
+    const events: EventBus = {
+      ...inProcess,
+      consume: (group, work) =>
+        inProcess.consume(group, async (partition) => {
+          const signal = AbortSignal.any([partition.signal, moved.signal]);
+          if (!signal.aborted) await work({ ...partition, signal });
+        }),
+    };
+    const failing: CommandBus = {
+      ...bus,
+      async dispatch(command, input, meta) {
+        if (command.name === 'RecordSteps' && !moved.signal.aborted) {
+          moved.abort();
+          throw new Error('The store is away.');
+        }
+        return bus.dispatch(command, input, meta);
+      },
+    };
+    await start(modelsOf(scripted('one', () => say('done'))), { events, bus: failing });
+    const id = await begun();
+    await send(id, 'hi');
+    const all = await until(id, ends);
+    expect(dataOf(all, 'TurnStarted').map(({ attempt }) => attempt)).to.deep.equal([1, 2]);
+    expect(dataOf(all, 'TurnCompleted').map(({ content }) => content)).to.deep.equal(['done']);
+    expect(errors.splice(0).map(String)).to.deep.equal(['Error: The store is away.']);
+  });
+
+  it('reads every partition on once there is room again', async () => {
+    const CONVERSATIONS = 2_000;
+    const gate = Promise.withResolvers<void>();
+    const waiting: CommandBus = {
+      ...bus,
+      async load(aggregate) {
+        await gate.promise;
+        return { state: aggregate.initial, revision: null } as never;
+      },
+    };
+    const given = [false, false];
+    const readOn = [false, false];
+    const stopped = new AbortController();
+    const partitionOf = (number: number): Partition => ({
+      number,
+      holds: () => true,
+      signal: stopped.signal,
+      async *subscribe({ signal }) {
+        const events = Array.from({ length: CONVERSATIONS }, (_, at) => ({
+          type: 'MessageSent',
+          stream: `conversation-${number}-${at}`,
+        }));
+        given[number] = true;
+        yield { events: events as never, position: '1', caughtUp: true };
+        readOn[number] = true;
+        await once(signal, 'abort');
+      },
+    });
+    const events: EventBus = {
+      partitions: 2,
+      partitionOf: () => 0,
+      async consume(_group, work) {
+        const works = [0, 1].map((number) => work(partitionOf(number)));
+        return {
+          async stop() {
+            stopped.abort();
+            await Promise.all(works);
+          },
+        };
+      },
+      close: async () => {},
+    };
+    await start(modelsOf(), { events, bus: waiting });
+    while (given.includes(false)) await othersRan();
+    await othersRan();
+    expect(readOn).to.deep.equal([false, false]);
+    gate.resolve();
+    const deadline = performance.now() + 5_000;
+    while (readOn.includes(false) && performance.now() < deadline) await othersRan();
+    stopped.abort(); // also where a partition still waits
+    expect(readOn).to.deep.equal([true, true]);
   });
 
   it('compacts the history at 70 % of the window, and goes on with the summary', async () => {

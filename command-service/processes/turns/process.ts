@@ -67,7 +67,8 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
   /** Conversations whose turn another worker holds, by that worker. */
   const heldByOthers = new Map<string, Set<string>>();
   const work = new Set<Promise<void>>();
-  let roomMade = Promise.withResolvers<void>();
+  /** For all that wait for room, in whatever partition; null while nobody does. */
+  let roomMade: PromiseWithResolvers<void> | null = null;
 
   const interrupt = (conversationId: string, turnId: string): void => {
     const turn = held.get(conversationId);
@@ -104,9 +105,14 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
     const done = lookAfter(conversationId, looking).finally(() => {
       active.delete(conversationId);
       work.delete(done);
-      if (active.size < MAX_WAITING) roomMade.resolve();
+      if (active.size < MAX_WAITING) tellRoom();
     });
     work.add(done);
+  }
+
+  function tellRoom(): void {
+    roomMade?.resolve();
+    roomMade = null;
   }
 
   async function lookAfter(conversationId: string, looking: { again: boolean }): Promise<void> {
@@ -127,7 +133,9 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
   async function runNext(conversationId: string): Promise<boolean> {
     if (stopping.signal.aborted) return false;
     const { state } = await bus.load(conversation, conversationId);
-    if (!partitions.has(events.partitionOf(state.owner))) return false; // another process looks after it
+    // A turn that this worker dropped on an unexpected error is still its own: while it lives, nobody takes it over.
+    const isOwn = state.running?.worker === worker;
+    if (!isOwn && !partitions.has(events.partitionOf(state.owner))) return false; // another process looks after it
     const next = claimable(conversationId, state);
     if (next === null) return false;
     if (!workers.inTouch()) {
@@ -207,11 +215,11 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
   async function follow(partition: Partition, after: Position, signal: AbortSignal): Promise<void> {
     const types = [...wakingEvents, 'InterruptRequested'];
     const filter = { streamPrefix: `${conversation.category}-`, types };
-    signal.addEventListener('abort', () => roomMade.resolve(), { once: true });
+    signal.addEventListener('abort', tellRoom, { once: true });
     for await (const page of partition.subscribe({ after, filter, signal })) {
       page.events.forEach(react);
       while (active.size >= MAX_WAITING && !signal.aborted) {
-        roomMade = Promise.withResolvers();
+        roomMade ??= Promise.withResolvers();
         await roomMade.promise;
       }
     }
