@@ -1,4 +1,7 @@
-/** Runs test files, each in a process of its own, as many at once as there are cores. */
+/**
+ * Runs test files, each in a process of its own, as many at once as there are cores. Of those that drive whole
+ * programs (test/) only one runs at a time: clusters of processes would starve each other.
+ */
 import { fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import type { TestReport } from './test-file.ts';
@@ -30,19 +33,27 @@ export interface RunOptions {
  * What a file with failures printed is printed.
  */
 export async function runFiles(files: readonly string[], options: RunOptions = {}): Promise<TestResult[]> {
-  const waiting = [...files];
+  const programs = files.filter(drivesPrograms);
+  const others = files.filter((file) => !drivesPrograms(file));
+  let programRuns = false;
+  const next = (): string | undefined => (programRuns ? undefined : programs.shift()) ?? others.shift();
   const results: TestResult[] = [];
   const work = async (): Promise<void> => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+    for (let file = next(); file !== undefined; file = next()) {
+      const isProgram = drivesPrograms(file);
+      programRuns ||= isProgram;
       const startedAt = performance.now();
       const ofFile = await runFile(file, options);
       options.onFile?.(file, ofFile, performance.now() - startedAt);
       results.push(...ofFile);
+      if (isProgram) programRuns = false;
     }
   };
   await Promise.all(Array.from({ length: availableParallelism() }, work));
   return results;
 }
+
+const drivesPrograms = (file: string): boolean => file.startsWith('test/');
 
 async function runFile(file: string, { pattern = null, dryRun = false }: RunOptions): Promise<TestResult[]> {
   const results: TestResult[] = [];
