@@ -495,6 +495,61 @@ describe('the projection runtime', function () {
       });
     }
 
+    it('that others switched in stops nobody who fed the copy that is gone', async () => {
+      let failed = false;
+      let asked = '';
+      const late: ReadModelStore = {
+        ...readModels,
+        async activate(copy) {
+          asked = copy;
+          return failed && readModels.activate(copy);
+        },
+        async write(batches) {
+          try {
+            await readModels.write(batches);
+          } catch (error) {
+            failed = true;
+            throw error;
+          }
+        },
+      };
+      await start([accounts(), journal], { readModels: late });
+      await record(paid('a', 1));
+      await runtime.rebuild('accounts');
+      await eventually(() => asked !== '');
+      await readModels.activate(asked); // as another process does it, which then drops the other copy
+      await record(paid('a', 2));
+      expect(failed).to.equal(true);
+      expect(await balance('a')).to.equal(3);
+      expect((await liveCopy('accounts')).copy).to.equal(asked);
+      expect(troubles).to.deep.equal([]);
+    });
+
+    it('leaves the copy that it replaced fed until every process knows of the switch', async () => {
+      let switched = false;
+      let written: string[] = [];
+      const keeping: ReadModelStore = {
+        ...readModels,
+        activate: async () => (switched = true),
+        async write(batches) {
+          written = batches.map(({ copy }) => copy);
+          await readModels.write(batches);
+        },
+      };
+      const { signal } = new AbortController();
+      const partition = { number: 0, holds: () => true, subscribe: store.subscribe, signal };
+      await start([accounts()], { readModels: keeping, partition });
+      await record(paid('a', 1));
+      const replaced = (await liveCopy('accounts')).copy;
+      await runtime.rebuild('accounts');
+      await eventually(() => switched);
+      await record(paid('a', 2));
+      expect(written).to.have.length(2).and.include(replaced);
+      await eventually(async () => (await statusOf('accounts')).rebuild === null);
+      await record(paid('a', 4));
+      expect(written).to.have.length(1).and.not.include(replaced);
+    });
+
     it('asked for twice at once is one', async () => {
       await start([accounts()], { batchSize: 5 });
       await record(...manyPayments());

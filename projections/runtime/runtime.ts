@@ -51,6 +51,11 @@ const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 5_000;
 /** Before it is asked again whether the other partitions of a copy are filled. */
 const ACTIVATION_PAUSE_MS = 250;
+/**
+ * So long the copy that was replaced is fed on where other processes read, too: they learn of the switch within a
+ * second, and whoever reads its own writes there until then is to find them.
+ */
+const REPLACED_FED_MS = 2_000;
 /** How many set-aside events `failures` lists: the first ones are those to look at. */
 export const LISTED_FAILURES = 1_000;
 
@@ -152,13 +157,36 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
     events: readonly EventEnvelope[],
     to: Position,
   ): Promise<void> {
-    if (feeds.length === 0) return;
-    const batches = await persistently(feeds, () =>
-      Promise.all(feeds.map((feed) => feed.prepare(events, to))),
+    let left = feeds;
+    if (left.length === 0) return;
+    const batches = new Map<Feed, Prepared>();
+    const unlessReplaced = (work: () => Promise<unknown>) =>
+      persistently(feeds, async () => {
+        try {
+          await work();
+        } catch (error) {
+          const gone = await replaced(left);
+          if (gone.size === 0) throw error;
+          for (const feed of gone) group.delete(feed);
+          left = left.filter((feed) => !gone.has(feed));
+          await work();
+        }
+      });
+    await unlessReplaced(() =>
+      Promise.all(left.map(async (feed) => batches.set(feed, await feed.prepare(events, to)))),
     );
     // The same batches again after a failure: it may not be known what became of the first try.
-    await persistently(feeds, () => readModels.write(batches.map(({ batch }) => batch)));
-    for (const [at, feed] of feeds.entries()) committed(feed, batches[at]!);
+    await unlessReplaced(() => readModels.write(left.map((feed) => batches.get(feed)!.batch)));
+    for (const feed of left) committed(feed, batches.get(feed)!);
+  }
+
+  /** Those whose copy others have switched a rebuild in for: it may have been dropped since. */
+  async function replaced(feeds: readonly Feed[]): Promise<ReadonlySet<Feed>> {
+    const there = new Set((await readModels.copies()).map(({ copy }) => copy));
+    const isReplaced = (feed: Feed) =>
+      !there.has(feed.copy) &&
+      running.some(({ current, rebuild }) => current === feed && rebuild !== null && there.has(rebuild.copy));
+    return new Set(feeds.filter(isReplaced));
   }
 
   /** Applies a page in slices, letting others run between them. */
@@ -239,19 +267,25 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
   async function finishRebuild(one: Running, feed: Feed): Promise<void> {
     // From here on it advances with the group, while readers still see the other copy.
     await joinGroup(feed);
+    const takePlace = () => {
+      if (one.current !== null) group.delete(one.current);
+      one.current = feed;
+      one.outdated = null;
+      one.rebuild = null;
+      progressed();
+    };
     while (isFed(feed) && !signal.aborted) {
       const live = await exclusive(async () => {
         if (!(await persistently([feed], () => readModels.activate(feed.copy)))) return false;
-        if (one.current !== null) group.delete(one.current);
-        one.current = feed;
-        one.outdated = null;
-        one.rebuild = null;
-        progressed();
+        if (options.partition === undefined) takePlace();
         return true;
       });
-      if (live) return;
+      if (live) break;
       await pause(ACTIVATION_PAUSE_MS, undefined, { signal });
     }
+    if (options.partition === undefined) return;
+    await pause(REPLACED_FED_MS, undefined, { signal });
+    await exclusive(async () => takePlace());
   }
 
   function inBackground(projections: readonly string[], work: () => Promise<void>): void {
