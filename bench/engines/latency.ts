@@ -16,7 +16,6 @@ import type { Message } from '../../infra/bus/kafka/client.ts';
 import { openKafkaEventBus } from '../../infra/bus/kafka/events.ts';
 import { eventMessage } from '../../infra/bus/kafka/record.ts';
 import { startRelay } from '../../infra/bus/kafka/relay.ts';
-import { openKafkaSignalBus } from '../../infra/bus/kafka/signals.ts';
 import type { Topics } from '../../infra/bus/kafka/topics.ts';
 import { startKafka } from '../../test/engines/kafka.ts';
 import { type BenchResult, percentile } from '../result.ts';
@@ -31,6 +30,7 @@ import {
   onError,
   openKafka,
   openLog,
+  openSignals,
   PARTITIONS,
   startProcess,
   taskOf,
@@ -136,13 +136,7 @@ async function events(broker: string, topic: string): Promise<Measured> {
 
 async function signals(broker: string, topic: string): Promise<Measured> {
   await using open = new AsyncDisposableStack();
-  const bus = await openKafkaSignalBus({
-    kafka: openKafka(broker),
-    topic,
-    onError,
-    onAvailability: (problem) => problem !== null && onError(new Error(problem)),
-  });
-  open.defer(() => bus.close());
+  const bus = await openSignals(openKafka(broker), topic, open);
   const [conversationId, turnId] = [randomUUID(), randomUUID()];
   const token = (n: number): TextSignal => ({
     kind: 'text',
@@ -267,8 +261,7 @@ async function watch({ role, broker, topic, directory }: Task): Promise<void> {
     });
     await until('the subscriptions stand', () => reads.count() === 2 * PARTITIONS);
   } else if (role === 'signals') {
-    const bus = await openKafkaSignalBus({ kafka, topic, onError, onAvailability: () => {} });
-    open.defer(() => bus.close());
+    const bus = await openSignals(kafka, topic, open);
     bus.subscribe((signal) => saw([String((signal as TextSignal).offset)]));
   } else {
     await bareConsumer(broker, topic, open, (messages) => saw(messages.map(({ key }) => String(key))));

@@ -8,7 +8,6 @@ import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { cpus } from 'node:os';
 import { openKafkaEventBus } from '../../infra/bus/kafka/events.ts';
-import { openKafkaSignalBus } from '../../infra/bus/kafka/signals.ts';
 import type { EventBus } from '../../infra/bus/port.ts';
 import { openMongoReadModels } from '../../infra/read-models/mongodb/store.ts';
 import { conversations } from '../../projections/conversations.ts';
@@ -24,6 +23,7 @@ import {
   onError,
   openKafka,
   openLog,
+  openSignals,
   PARTITIONS,
   rate,
   startProcess,
@@ -153,8 +153,7 @@ async function openProjections(
   open.defer(() => store.close());
   const readModels = await openMongoReadModels({ url, database, partitions: PARTITIONS, onAvailability });
   open.defer(() => readModels.close());
-  const signals = await openKafkaSignalBus({ kafka, topic: topics.signals, onError, onAvailability });
-  open.defer(() => signals.close());
+  const signals = await openSignals(kafka, topics.signals, open);
   const events = openKafkaEventBus({
     kafka,
     store,

@@ -9,7 +9,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import kafkajs, { type KafkaMessage, type Producer, type ProducerConfig } from 'kafkajs';
 import type { NewEvent } from '../../contracts/envelope.ts';
 import { createKafka, type Kafka } from '../../infra/bus/kafka/client.ts';
+import { openKafkaSignalBus } from '../../infra/bus/kafka/signals.ts';
 import { ensureTopics, type Topics } from '../../infra/bus/kafka/topics.ts';
+import type { SignalBus } from '../../infra/bus/port.ts';
 import type { EventStore } from '../../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../../infra/event-store/sqlite.ts';
 import { withCatalogue } from '../../infra/event-store/with-catalogue.ts';
@@ -20,6 +22,8 @@ export const PARTITIONS = 6;
 const OWNERS = 64;
 const APPENDS_AT_ONCE = 256;
 const POLL_MS = 1;
+const ATTEMPTS = 5;
+const ATTEMPT_PAUSE_MS = 500;
 const END_WITHIN_MS = 10_000;
 
 /** Nothing is expected to fail here: what does is shown beside the figures, and the run counts as failed. */
@@ -33,6 +37,30 @@ export const openKafka = (broker: string): Kafka => createKafka({ brokers: [brok
 /** New ones, as every deployment has them. */
 export const makeTopics = (kafka: Kafka): Promise<Topics> =>
   ensureTopics({ kafka, prefix: randomUUID(), partitions: PARTITIONS, onWarning: onError });
+
+/** Closed when the benchmark is over. */
+export async function openSignals(
+  kafka: Kafka,
+  topic: string,
+  open: AsyncDisposableStack,
+): Promise<SignalBus> {
+  const onAvailability = (problem: string | null) => problem !== null && onError(new Error(problem));
+  const bus = await opened(() => openKafkaSignalBus({ kafka, topic, onError, onAvailability }));
+  open.defer(() => bus.close());
+  return bus;
+}
+
+/** A busy broker may not lead yet what it has just made: tried again, as a deployment does. */
+async function opened<Opened>(open: () => Promise<Opened>): Promise<Opened> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await open();
+    } catch (error) {
+      if (attempt === ATTEMPTS) throw error;
+      await pause(ATTEMPT_PAUSE_MS);
+    }
+  }
+}
 
 /** Removed, with all that is in it, when the benchmark is over. */
 export async function temporaryFolder(open: AsyncDisposableStack): Promise<string> {
