@@ -87,8 +87,24 @@ async function main(): Promise<void> {
   process.on('unhandledRejection', (err) => logger.error({ err }, 'A rejection that nobody handled'));
 
   const closing: (() => unknown)[] = [];
-  /** What was opened last is closed first. */
-  const onClose = (close: () => unknown): void => void closing.unshift(close);
+  /** What was opened last is closed first; what is opened while it ends already, too. */
+  const onClose = (close: () => unknown): void => {
+    closing.unshift(close);
+    if (closed) void closeAll();
+  };
+  let closed = false;
+  let problems = 0;
+  async function closeAll(): Promise<void> {
+    for (let close = closing.shift(); close !== undefined; close = closing.shift()) {
+      try {
+        await close();
+      } catch (err) {
+        logger.error({ err }, 'Could not be closed');
+        problems += 1;
+      }
+    }
+    closed = true;
+  }
   const ending = new AbortController();
   let ready = false;
   const state = () => (ending.signal.aborted ? 'stopping' : ready ? 'healthy' : 'starting');
@@ -101,15 +117,8 @@ async function main(): Promise<void> {
       logger.error({}, 'Shutting down took too long: ending now');
       process.exit(exitCode || 1);
     }, SHUTDOWN_MS).unref();
-    for (const close of closing) {
-      try {
-        await close();
-      } catch (err) {
-        logger.error({ err }, 'Could not be closed');
-        exitCode ||= 1;
-      }
-    }
-    process.exitCode = exitCode;
+    await closeAll();
+    process.exitCode = exitCode || (problems > 0 ? 1 : 0);
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(signal, 0));
 
@@ -338,6 +347,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   /** Waits for the read models, however long they take, and says how far they are. */
   async function caughtUp(position: Position): Promise<void> {
     while (!(await runtime.waitFor(position, 2_000))) {
+      ending.throwIfAborted();
       const behind = (await runtime.status()).filter((projection) => projection.lag > 0);
       const list = behind.map(({ name, lag }) => `${name} (${lag} events to go)`).join(', ');
       say(`Catching up: ${list || 'almost there'}`);

@@ -1,5 +1,6 @@
 /** What a deployer meets when the program cannot start: a reason that says what to do, and an end with code 1. */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -75,6 +76,16 @@ describe('starting the program', () => {
       .to.contain(join(dataDir, 'log.db'))
       .and.match(/restore log\.db from a backup/);
   });
+
+  for (const file of ['lock.db', 'log.db', 'read-models.db', 'keys.json']) {
+    it(`ends cleanly and in time when it is told to just as it has made ${file}`, async () => {
+      await using program = await launchProgram({ dataDir });
+      await condition(() => existsSync(join(dataDir, file)) || undefined, { withinMs: 10_000, what: file });
+      const toldAt = performance.now();
+      expect(await program.kill('SIGTERM'), program.stderr).to.deep.equal({ code: 0, signal: null });
+      expect(performance.now() - toldAt).to.be.below(4_000);
+    });
+  }
 
   it('shows only logins that can work, and says that ADMIN_PASSWORD is for the first start', async () => {
     const notice = 'ADMIN_PASSWORD is used on the first start only';
