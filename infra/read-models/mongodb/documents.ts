@@ -62,6 +62,8 @@ const existing = (where: Query['where'], range?: Query['range']): Filter<StoredD
     ? []
     : [EXISTS];
 
+const FEW = 20;
+
 const SIGNS = { '>': '$gt', '>=': '$gte', '<': '$lt', '<=': '$lte' } as const;
 
 /** @param projection only for messages */
@@ -127,15 +129,15 @@ export function documents(db: Db, name: string, projection: string, indexes: Ind
     },
 
     async getAll(ids) {
-      const found = ids.length === 1 ? [await collection.findOne({ _id: ids[0]! })] : await listed();
+      // A few are asked for side by side: that takes no longer, and FerretDB reads the whole collection for a list.
+      const found =
+        ids.length <= FEW
+          ? await Promise.all(ids.map((id) => collection.findOne({ _id: id })))
+          : await list({ _id: { $in: ids } }, { batchSize: ids.length });
       const stored = found.map((document) => (document === null ? null : toStored(document)));
       return new Map(
         stored.filter((document) => document !== null).map((document) => [document.id, document]),
       );
-
-      function listed() {
-        return ids.length === 0 ? [] : list({ _id: { $in: ids } }, { batchSize: ids.length });
-      }
     },
 
     async find(query) {
