@@ -92,6 +92,8 @@ describe('a connection string of EventStoreDB', () => {
       'esdb://user:secret@',
       'foo://user:secret@a',
       'esdb://user:secret@a:b',
+      'esdb://user:secret?more@a',
+      'esdb://user:2113?secret@a?tls=false',
     ]) {
       expect(() => parseServerAddress(url))
         .to.throw(Error)

@@ -52,6 +52,10 @@ export function parseServerAddress(url: string): ServerAddress {
     throw new Error('must look like esdb://[user:password@]host[:port][?tls=false], or kurrentdb://…');
   }
   const discover = scheme!.endsWith('+discover');
+  // A ? in a password that is not percent-encoded makes options of its rest, and a host of its beginning.
+  if (parts.login === undefined && /^[^=&]*@/.test(parts.options ?? '')) {
+    throw new Error('the password is not percent-encoded: write %3F for a question mark');
+  }
   const hosts = parts.hosts!.split(',').map(parseHost);
   if (discover && hosts.length > 1) throw new Error(`${scheme}:// takes one host: the name of the cluster`);
 
