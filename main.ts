@@ -57,6 +57,8 @@ const SHUTDOWN_MS = 4_500;
 const RELEASE_MS = 1_500;
 /** And how long answers to requests under way may take then. */
 const DRAIN_MS = 1_500;
+/** When all is closed, what clients of servers still try keeps the process no longer. */
+const LINGER_MS = 300;
 
 const { version } = JSON.parse(readFileSync(join(import.meta.dirname, 'package.json'), 'utf8')) as {
   version: string;
@@ -119,6 +121,8 @@ async function main(): Promise<void> {
     }, SHUTDOWN_MS).unref();
     await closeAll();
     process.exitCode = exitCode || (problems > 0 ? 1 : 0);
+    // kafkajs goes on for seconds to look for a broker that is gone, whatever it was told.
+    setTimeout(() => process.exit(), LINGER_MS).unref();
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(signal, 0));
 

@@ -119,7 +119,7 @@ describe('The system’s routes', () => {
     ['query', 'bus', 200],
     ['command', 'event store', 503],
     ['command', 'read models', 503],
-    ['command', 'bus', 200],
+    ['command', 'bus', 503],
     ['projections', 'bus', 503],
     ['processes', 'bus', 503],
   ] as const) {

@@ -21,11 +21,11 @@ export interface SystemDependencies {
 }
 
 /**
- * The engines without which a process of a role can do nothing of use. Without the event store or the bus a query
- * node still answers from the read models, so it goes on getting requests.
+ * The engines without which a process of a role can do nothing of use: commands are refused while any is away.
+ * Without the event store or the bus a query node still answers from the read models, so it goes on getting requests.
  */
 const needs: Readonly<Record<ServiceRole, readonly EngineName[]>> = {
-  command: ['event store', 'read models'],
+  command: ['event store', 'bus', 'read models'],
   query: ['read models'],
   projections: ['event store', 'bus', 'read models'],
   processes: ['event store', 'bus', 'read models'],

@@ -174,7 +174,7 @@ async function startSending({
         }
         note(error);
         await pauses.next();
-        await producer.connect().catch(() => {}); // the next send says why
+        if (!signal.aborted) await producer.connect().catch(() => {}); // the next send says why
       }
     }
   }
@@ -271,6 +271,7 @@ async function startReceiving({
         if (signal.aborted) break;
         note(error);
         await pauses.next();
+        if (signal.aborted) break;
         // Where it stands and who leads what may have changed. What goes wrong here goes wrong again when reading.
         await reader
           .refresh()
