@@ -83,10 +83,8 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
 
   const events = bus.openEvents(store, shared);
   onClose(() => events.close());
-  if (config.roles.has('projections')) {
-    const relay = bus.startRelay?.(store);
-    if (relay !== undefined) onClose(() => relay.stop());
-  }
+  const relay = config.roles.has('projections') ? bus.startRelay?.(store) : undefined;
+  if (relay !== undefined) onClose(() => relay.stop());
 
   const onError = (err: Error, trouble: Trouble) => {
     const { projections: names, event } = trouble;
@@ -108,7 +106,8 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
         projections,
         onError,
       }));
-  onClose(() => runtime.stop());
+  // Both at once: while Kafka is gone, each waits for it a while.
+  onClose(() => Promise.all([runtime.stop(), relay?.stop()]));
 
   return {
     store,
@@ -285,7 +284,8 @@ async function refuseOtherLog(
         ]
       : [
           `at ${withoutCredentials(mongodbUrl)}`,
-          'name another database in MONGODB_URL: it is made again from the log. If not, restore the log.',
+          'name another database in MONGODB_URL: it is made again from the log; and where Kafka is used, delete the ' +
+            'events topic, which is made again as well. If not, restore the log.',
         ];
   throw new Error(
     `the read models ${where} have seen position ${ahead} of the log, which ends at ${end}: ${mongodbUrl === undefined ? 'log.db' : 'the log'} was replaced, ` +

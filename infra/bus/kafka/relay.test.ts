@@ -337,6 +337,19 @@ describeWithEngines(['kafka'], 'The relay', function () {
     expect(String(errors[0])).to.contain(`Topic ${fixture.topic} has 4 partitions, not 5.`);
     await other.stop();
 
+    const full = fixture.startRelay();
+    await ofEach(1);
+    await relayed(full);
+    await full.stop();
+    errors.length = 0;
+    const shorter = fixture.startRelay({ onError, store: { ...fixture.store, end: async () => '11' } });
+    await until(() => errors.length > 0, 'an error');
+    expect(String(errors[0])).to.contain(
+      `Topic ${fixture.topic} has position 12 of the log, which ends at 11`,
+    );
+    expect(shorter.active()).to.equal(false);
+    await shorter.stop();
+
     errors.length = 0;
     fixture.startRelay({ onError });
     await append(fixture.store, 'ada', [newEvent('ada', 'Large', { text: 'x'.repeat(1_200_000) })]);

@@ -20,7 +20,7 @@
  * milliseconds (CONCURRENT_TRANSACTIONS): kafkajs tries again, here from 2 ms on. That is cheap for what it gives:
  * without transactions neither fencing nor exactly one record an event could be had.
  */
-import { isAfter, type Position, START } from '../../../contracts/envelope.ts';
+import { isAfter, laterOf, type Position, START } from '../../../contracts/envelope.ts';
 import type { AvailabilityListener } from '../../engines/port.ts';
 import type { EventPage, EventStore } from '../../event-store/port.ts';
 import { availabilityOf } from './availability.ts';
@@ -117,6 +117,7 @@ async function relay(
       new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true })),
     ]);
     if (ends === null || signal.aborted) return;
+    await refuseOtherLog(ends, store, topic);
     let position = ends.reduce((a, b) => (isAfter(a, b) ? b : a));
     reach(position);
     const ahead = readAhead(store, position, AbortSignal.any([signal, ending.signal]));
@@ -144,6 +145,18 @@ async function begin(
   await (await producer.transaction()).commit();
   await reader.connect();
   return endsOf(reader, topic, partitions);
+}
+
+/** A topic that is further than the log would be sent nothing, and its consumers would wait for ever. */
+async function refuseOtherLog(ends: readonly Position[], store: EventStore, topic: string): Promise<void> {
+  const furthest = ends.reduce(laterOf);
+  const end = await store.end();
+  if (!isAfter(furthest, end)) return;
+  throw new Error(
+    `Topic ${topic} has position ${furthest} of the log, which ends at ${end}: the log was replaced, or restored ` +
+      'from an older backup, so nothing is relayed. If that was meant, stop every process of Odeon, delete the ' +
+      'topic, and start them again: it is made anew, and filled from the log.',
+  );
 }
 
 /** The pages of the log after a position; reads on while they are worked at, as far as `AHEAD_EVENTS`. */
