@@ -43,7 +43,7 @@ export const { AssignerProtocol, ConfigResourceTypes, Partitioners } = kafkajs;
 
 const CONNECT_WITHIN_MS = 3_000;
 const ANSWER_WITHIN_MS = 5_000;
-const DISCONNECT_WITHIN_MS = 3_000;
+const DISCONNECT_WITHIN_MS = 1_200;
 const retry = { initialRetryTime: 100, multiplier: 2, factor: 0.2, maxRetryTime: 1_000, retries: 5 };
 
 export interface KafkaLog {
@@ -127,7 +127,7 @@ export class OffsetOutOfRange extends Error {
 }
 
 /**
- * Makes clients; nothing is connected before `connect()`. `disconnect()` of each ends within 3 s, whatever the
+ * Makes clients; nothing is connected before `connect()`. `disconnect()` of each ends within 1.2 s, whatever the
  * broker does, and closes its connections.
  */
 export interface Kafka {

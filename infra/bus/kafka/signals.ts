@@ -40,8 +40,8 @@ const LONGEST_PAUSE_MS = 1_000;
 const FETCH_WAITS_MS = 250;
 const LOOK_FOR_PARTITIONS_MS = 60_000;
 /** What is published before `close` has so long to be sent, and then the clients have so long to end. */
-const FLUSH_WITHIN_MS = 1_000;
-const END_WITHIN_MS = 1_000;
+const FLUSH_WITHIN_MS = 500;
+const END_WITHIN_MS = 750;
 /** More than a fetch waits. */
 const WORK_ENDS_WITHIN_MS = 500;
 /** Of so many publishers a reader knows the last number. */
