@@ -274,6 +274,9 @@ function refuseContradictions(
       'must be set where ROLES has query without command: WebSockets bring commands',
     );
   }
+  const ofKafka = Object.keys(environment.shape).filter((name) => /^KAFKA_(?!BROKERS)/.test(name));
+  const idle = env.KAFKA_BROKERS === undefined && ofKafka.find((name) => (variables[name] ?? '') !== '');
+  if (idle) wrong(idle, 'does nothing without KAFKA_BROKERS');
   if ((env.KAFKA_USERNAME === undefined) !== (env.KAFKA_PASSWORD === undefined)) {
     wrong('KAFKA_USERNAME', 'and KAFKA_PASSWORD must be set together');
   }

@@ -18,7 +18,7 @@ import { operatorCommandEndpoints } from './command-service/http/operators.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { soleWorker, watchWorkers } from './command-service/processes/workers.ts';
-import { type Config, keptKeyMs, readConfig } from './config.ts';
+import { type Config, isShared, keptKeyMs, readConfig } from './config.ts';
 import { type Position, START } from './contracts/envelope.ts';
 import { routes } from './contracts/http/all.ts';
 import { serviceRoles } from './contracts/http/system.ts';
@@ -57,6 +57,7 @@ const SHUTDOWN_MS = 4_500;
 const RELEASE_MS = 1_500;
 /** And how long answers to requests under way may take then. */
 const DRAIN_MS = 1_500;
+const KEYS_POLL_MS = 250;
 /** When all is closed, what clients of servers still try keeps the process no longer. */
 const LINGER_MS = 300;
 
@@ -160,7 +161,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   // ── what is kept ──────────────────────────────────────────────────────
   const deployment = await openDeployment({ config, logger, metrics, engines, onClose, signal: ending });
   const { store, signals, readModels, projections: runtime } = deployment;
-  const keys = await openKeysOf(config, (await store.head()) === START, logger);
+  const keys = await openKeysOf(config, (await store.head()) === START, logger, ending);
   metrics.observeProjections(async () =>
     (await runtime.status()).map(({ name, lag, seen, expected, failed, waiting }) => ({
       projection: name,
@@ -383,12 +384,29 @@ async function makeDirectory(dataDir: string): Promise<void> {
   }
 }
 
-/** The keys of the deployment; made, where nothing depends on others yet, by a process that takes commands. */
-async function openKeysOf(config: Config, isNew: boolean, logger: Logger): Promise<Keys> {
+/**
+ * The keys of the deployment. Where several processes need the same ones, those that take commands make them, when
+ * nothing depends on others yet, and the rest wait for them: each with keys of its own, none would trust another.
+ */
+async function openKeysOf(
+  config: Config,
+  isNew: boolean,
+  logger: Logger,
+  ending: AbortSignal,
+): Promise<Keys> {
   if ('text' in config.keys) return keysFromEnvironment(config.keys.text);
+  const { file } = config.keys;
+  const create = isNew && (config.roles.has('command') || !isShared(config));
+  if (!create && isNew && !existsSync(file)) {
+    logger.warn(
+      { file },
+      'Waiting for the keys: a command node makes them there; share the file, or set KEYS',
+    );
+    while (!existsSync(file)) await delay(KEYS_POLL_MS, undefined, { signal: ending });
+  }
   return openKeys({
-    file: config.keys.file,
-    create: isNew,
+    file,
+    create,
     tokenLifetimeMs: keptKeyMs(config.accessTokenMinutes),
     onProblem: (err) => logger.error({ err }, 'The file of the signing keys'),
   });

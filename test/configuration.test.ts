@@ -69,6 +69,10 @@ describe('the configuration', () => {
     expect(commandServiceUrl).to.equal('http://command:3080');
   });
 
+  it('takes no settings of a Kafka that is not used', () => {
+    expect(() => readConfig({ KAFKA_PARTITIONS: '8' })).to.throw('KAFKA_PARTITIONS=8: does nothing without');
+  });
+
   it('takes the keys from one place only', () => {
     expect(() => readConfig({ KEYS: '{}', KEYS_FILE: 'keys.json' })).to.throw('KEYS_FILE');
     expect(readConfig({ DATA_DIR: 'd' }).keys).to.deep.equal({ file: 'd/keys.json' });

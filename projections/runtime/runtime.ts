@@ -180,13 +180,23 @@ export async function startProjections(options: ProjectionRuntimeOptions): Promi
     for (const feed of left) committed(feed, batches.get(feed)!);
   }
 
-  /** Those whose copy others have switched a rebuild in for: it may have been dropped since. */
+  /**
+   * Those whose copy others have switched a rebuild in for, or that others, of another version, have dropped before it
+   * could take a live one's place.
+   */
   async function replaced(feeds: readonly Feed[]): Promise<ReadonlySet<Feed>> {
     const there = new Set((await readModels.copies()).map(({ copy }) => copy));
-    const isReplaced = (feed: Feed) =>
-      !there.has(feed.copy) &&
-      running.some(({ current, rebuild }) => current === feed && rebuild !== null && there.has(rebuild.copy));
-    return new Set(feeds.filter(isReplaced));
+    const gone = new Set<Feed>();
+    for (const one of running) {
+      const { current, rebuild } = one;
+      if (current === null || rebuild === null) continue;
+      if (!there.has(current.copy) && there.has(rebuild.copy)) gone.add(current);
+      if (there.has(current.copy) && !there.has(rebuild.copy)) {
+        gone.add(rebuild);
+        one.rebuild = null;
+      }
+    }
+    return new Set(feeds.filter((feed) => gone.has(feed)));
   }
 
   /** Applies a page in slices, letting others run between them. */

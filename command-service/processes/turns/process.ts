@@ -172,6 +172,10 @@ export async function startTurnProcess(options: TurnProcessOptions): Promise<Tur
     if (running.worker === worker || !workers.isAlive(running.worker)) {
       return { turn: running, takeOverFrom: running.worker };
     }
+    if (running.interruptRequested) {
+      // Whoever read the request may have ended before the worker was told.
+      signals.publish({ kind: 'interrupt', conversationId, turnId: running.turnId });
+    }
     const others = heldByOthers.get(running.worker);
     if (others === undefined) heldByOthers.set(running.worker, new Set([conversationId]));
     else others.add(conversationId);

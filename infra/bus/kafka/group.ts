@@ -157,8 +157,12 @@ export function joinGroup(options: GroupOptions): GroupMembership {
   async function persistently(number: number, signal: AbortSignal): Promise<void> {
     const confirm = () =>
       new Promise<void>((resolve) => {
-        signal.addEventListener('abort', () => resolve(), { once: true });
-        confirming.push(resolve);
+        const settle = () => {
+          signal.removeEventListener('abort', settle);
+          resolve();
+        };
+        signal.addEventListener('abort', settle);
+        confirming.push(settle);
         joinAgain = true;
       });
     for (let pauseMs = FIRST_PAUSE_MS; !signal.aborted; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {

@@ -110,12 +110,12 @@ async function relay(
   });
   const reader = kafka.reader(topic);
   const ending = new AbortController();
+  // What is still being begun fails when its connections are closed.
+  const { promise: aborted, resolve: abort } = Promise.withResolvers<null>();
+  const onAbort = () => abort(null);
+  signal.addEventListener('abort', onAbort);
   try {
-    const ends = await Promise.race([
-      begin(producer, reader, topic, partitions),
-      // What is still being begun fails when its connections are closed.
-      new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true })),
-    ]);
+    const ends = await Promise.race([begin(producer, reader, topic, partitions), aborted]);
     if (ends === null || signal.aborted) return;
     await refuseOtherLog(ends, store, topic);
     let position = ends.reduce((a, b) => (isAfter(a, b) ? b : a));
@@ -128,6 +128,7 @@ async function relay(
       reach(position);
     }
   } finally {
+    signal.removeEventListener('abort', onAbort);
     ending.abort();
     await Promise.all([producer.disconnect(), reader.disconnect()]);
   }

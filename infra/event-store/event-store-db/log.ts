@@ -77,6 +77,23 @@ export function createLog(server: Server, closed: AbortSignal): Log {
     return last === undefined ? START : tokenOf(last.position!);
   }
 
+  /**
+   * From where to read on after a position: the server reads from where a record is. A position that is none of this
+   * log's (an old client's, from before the log was moved here) is looked for from the beginning; who reads leaves
+   * out what is not after it.
+   */
+  async function startAfter(position: Position): Promise<LogPosition | 'start' | 'beyond'> {
+    const from = logPositionOf(position);
+    if (from === 'start' || from === 'beyond') return from;
+    try {
+      await server.readAll(from, 'forwards', 1);
+      return from;
+    } catch (error) {
+      if (error instanceof RangeError) return 'start';
+      throw error;
+    }
+  }
+
   /** From where a backwards read gives the record at `upTo` first, or later ones that are to be skipped. */
   async function justAfter(upTo: LogPosition): Promise<LogPosition | 'end'> {
     try {
@@ -92,7 +109,7 @@ export function createLog(server: Server, closed: AbortSignal): Log {
   async function* forwards(options: ReadAllOptions): AsyncGenerator<EventPage> {
     const { upTo, filter = {}, limit = Number.POSITIVE_INFINITY } = options;
     let position = options.after ?? START;
-    let from = logPositionOf(position);
+    let from = await startAfter(position);
     let left = limit;
     while (left > 0 && from !== 'beyond') {
       // The record at `from` comes again.
@@ -199,7 +216,7 @@ export function createLog(server: Server, closed: AbortSignal): Log {
     { after = START, upTo, filter = {}, limit = Number.POSITIVE_INFINITY }: ReadAllOptions,
     stop: AbortSignal,
   ): AsyncGenerator<EventPage> {
-    const from = logPositionOf(after);
+    const from = await startAfter(after);
     const last = await head();
     if (from === 'beyond') return;
     let left = limit;
@@ -277,7 +294,7 @@ export function createLog(server: Server, closed: AbortSignal): Log {
         yield page;
       }
     }
-    const from = logPositionOf(place.resumeAfter);
+    const from = await startAfter(place.resumeAfter);
     let wasLive = false;
     for await (const received of server.subscribe(from === 'beyond' ? 'end' : from, null, stop)) {
       const { events, looked } = take(received, place, filter);

@@ -4,7 +4,8 @@
  *
  * Each document carries the position that produced it and is replaced by later states only (documents.ts); a batch
  * writes its documents, then what it sets aside, then its checkpoint, so that a batch that was cut off is written
- * again and changes nothing twice. The database belongs to Odeon: it may be dropped, and is made again from the log.
+ * again and changes nothing twice. The database belongs to Odeon: while no process runs it may be dropped,
+ * and it is made again from the log.
  */
 import { MongoServerError } from 'mongodb';
 import type { AvailabilityListener } from '../../engines/port.ts';
