@@ -15,7 +15,7 @@ import { type Client, client, condition, launchProgram, login, type Program } fr
 import { readTurn, type TurnReader } from './turn-reader.ts';
 
 const PARTITIONS = 6;
-const WORDS = 40;
+const WORDS = 30;
 const WORD_MS = 100;
 /** A worker counts as gone after twelve seconds of silence. */
 const TAKEN_OVER_WITHIN_MS = 20_000;
