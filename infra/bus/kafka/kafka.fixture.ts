@@ -119,6 +119,9 @@ export async function openOutsider(kafka: Kafka, topic: string): Promise<Outside
   await consumer.run({
     autoCommit: false,
     eachMessage: async ({ partition, message }) => {
+      // A consumer that has to join again (its broker was restarted) reads on from where it last committed: what has
+      // the offset of a record that it has seen is that record.
+      if (BigInt(message.offset) <= BigInt(messages.get(partition)?.at(-1)?.offset ?? -1)) return;
       messages.set(partition, [...(messages.get(partition) ?? []), message]);
       if (String(message.headers?.type).startsWith('$')) return;
       count += 1;
