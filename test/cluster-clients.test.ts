@@ -8,7 +8,16 @@ import { WebSocket } from 'ws';
 import { newKeys } from '../infra/auth/keys.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { describeWithEngines, FIRST_START_MS } from './engines/availability.ts';
-import { ADMIN, type Client, client, condition, launchProgram, login, type Program } from './program.ts';
+import {
+  ADMIN,
+  type Client,
+  client,
+  condition,
+  launchProgram,
+  login,
+  type Program,
+  startProgram,
+} from './program.ts';
 
 const PARTITIONS = 4;
 
@@ -301,6 +310,17 @@ describeWithEngines(['kafka', 'ferretdb'], 'clients of several processes', funct
         body.kid,
         body.previousKid,
       ]);
+    }
+  });
+
+  it('does not rotate keys that come from the environment, and says where they are rotated', async () => {
+    const program = await startProgram({ env: { KEYS: await newKeys() } });
+    try {
+      const { status, body } = await (await login(program.url)).post('/api/signing-keys/rotate');
+      expect(status).to.equal(409);
+      expect(body.error).to.include('KEYS in the environment');
+    } finally {
+      await program.stop();
     }
   });
 

@@ -125,13 +125,14 @@ export function outlasts(outage: Outage, fixtureOf: () => OutageFixture): void {
       expect((await fetch(`${url}/health/live`)).status, roles).to.equal(200);
     }
     const reads = ['/api/chat/sessions', `/api/v1/chat/${id}/history`, '/api/projections', '/api/log/events'];
-    const answers: string[] = [];
-    for (const path of reads) {
-      const answer = await timed(() => query.get(path));
-      if (answer.status !== 200) expectUnavailable(answer);
-      expect(answer.ms, path).to.be.below(ANSWERS_WITHIN_MS);
-      answers.push(`${path.replace(id, ':id')} ${answer.status} (${answer.ms} ms)`);
-    }
+    const answers = await Promise.all(
+      reads.map(async (path) => {
+        const answer = await timed(() => query.get(path));
+        if (answer.status !== 200) expectUnavailable(answer);
+        expect(answer.ms, path).to.be.below(ANSWERS_WITHIN_MS);
+        return `${path.replace(id, ':id')} ${answer.status} (${answer.ms} ms)`;
+      }),
+    );
 
     await outage.end(fixture);
     const endedAt = performance.now();
