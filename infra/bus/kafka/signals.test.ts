@@ -289,7 +289,7 @@ describeWithEngines(['kafka'], 'signals over Kafka', () => {
   });
 
   it('go on when their topic is made anew, with other partitions', async function () {
-    this.timeout(60_000);
+    this.timeout(150_000);
     const name = `other.${randomUUID()}`;
     const make = (numPartitions: number) =>
       withAdmin((admin) => admin.createTopics({ topics: [{ topic: name, numPartitions }] }));
@@ -304,7 +304,8 @@ describeWithEngines(['kafka'], 'signals over Kafka', () => {
       const signal = { ...words(turn), conversationId: randomUUID() } as Signal;
       publisher.bus.publish(signal);
     }
-    await until('those after', () => listener.heard.length === 70, 30_000);
+    // Partitions that were not there yet when they were looked for are found a minute later.
+    await until('those after', () => listener.heard.length === 70, 90_000);
     expect(
       offsetsOf(listener)
         .slice(50)
