@@ -20,6 +20,8 @@
  * milliseconds (CONCURRENT_TRANSACTIONS): kafkajs tries again, here from 2 ms on. That is cheap for what it gives:
  * without transactions neither fencing nor exactly one record an event could be had.
  */
+import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
 import { isAfter, laterOf, type Position, START } from '../../../contracts/envelope.ts';
 import type { AvailabilityListener } from '../../engines/port.ts';
 import type { EventPage, EventStore } from '../../event-store/port.ts';
@@ -36,6 +38,8 @@ const SEND_BYTES = 512 * 1024;
 const TRANSACTION_WITHIN_MS = 10_000;
 const RETRY = { initialRetryTime: 2, multiplier: 1.5, factor: 0.2, maxRetryTime: 200, retries: 20 };
 const WAIT_MS = 1_000;
+/** How long what is being sent may take when the relay is to end. */
+const SEND_ENDS_WITHIN_MS = 500;
 
 export interface RelayOptions {
   readonly kafka: Kafka;
@@ -123,7 +127,7 @@ async function relay(
     const ahead = readAhead(store, position, AbortSignal.any([signal, ending.signal]));
     for (let pages = await ahead.take(); pages.length > 0; pages = await ahead.take()) {
       const sends = batch(pages, ends);
-      if (sends.length > 0) await send(producer, topic, sends);
+      if (sends.length > 0 && !(await endsInTime(send(producer, topic, sends), signal))) return;
       position = pages.at(-1)!.position;
       reach(position);
     }
@@ -261,6 +265,21 @@ async function send(producer: Producer, topic: string, sends: readonly Message[]
     }
   }
   await transaction.commit();
+}
+
+/** False when it has not ended a while after the abort: it fails with its connections, and the next relay undoes it. */
+async function endsInTime(sending: Promise<void>, signal: AbortSignal): Promise<boolean> {
+  const settled = new AbortController();
+  const late = async () => {
+    if (!signal.aborted) await once(signal, 'abort', { signal: settled.signal });
+    await pause(SEND_ENDS_WITHIN_MS, undefined, { signal: settled.signal });
+    return false;
+  };
+  try {
+    return await Promise.race([sending.then(() => true), late()]);
+  } finally {
+    settled.abort();
+  }
 }
 
 /** What each partition ends with: up to where it is complete. */
