@@ -1,6 +1,6 @@
 /** Several processes of the program on real engines, as an operator would run them. */
+import { randomInt } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -107,20 +107,23 @@ export async function startCluster({ processes, env = {}, eventStoreUrl }: Clust
   }
 }
 
+/** Below those that the system gives to outgoing connections, which could take the one of a process that is down. */
+const PORTS = { first: 12_000, last: 19_999 };
+
 /** Ports that are free now, all different: processes that are started again need one that stays. */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer();
-          server.once('error', reject);
-          server.listen(0, '127.0.0.1', () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  const free = new Set<number>();
+  for (let tries = 0; free.size < count; tries++) {
+    if (tries > 1_000) throw new Error('No free ports were found.');
+    const port = randomInt(PORTS.first, PORTS.last + 1);
+    if (await isFree(port)) free.add(port);
+  }
+  return [...free];
 }
+
+const isFree = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
