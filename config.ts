@@ -260,7 +260,7 @@ function refuseContradictions(
     );
   };
   const { ROLES: roles } = env;
-  const shared = env.KAFKA_BROKERS !== undefined && env.MONGODB_URL !== undefined;
+  const shared = isShared({ kafka: kafkaConfigFrom(env), mongodbUrl: env.MONGODB_URL });
   if (!shared && !roles.has('projections')) {
     wrong(
       'ROLES',

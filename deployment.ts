@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { type Config, isShared, type KafkaConfig } from './config.ts';
 import { isAfter } from './contracts/envelope.ts';
+import { serviceRoles } from './contracts/http/system.ts';
 import type { ProjectionRuntime } from './contracts/projections.ts';
 import { createInProcessSignalBus } from './infra/bus/in-process.ts';
 import { createInProcessEventBus } from './infra/bus/in-process-events.ts';
@@ -52,7 +53,7 @@ export interface OpenOptions {
 export async function openDeployment(options: OpenOptions): Promise<Deployment> {
   const { config, logger, onClose } = options;
   const shared = isShared(config);
-  const alone = config.eventStoreUrl === undefined && (!shared || config.roles.size === 4);
+  const alone = config.eventStoreUrl === undefined && (!shared || config.roles.size === serviceRoles.length);
 
   // When one cannot be opened for good, the others are not waited for any longer, and what is open is closed.
   const failing = new AbortController();

@@ -29,14 +29,19 @@ export function checkImported(events: readonly NewEvent[], { times }: Imported):
     throw new RangeError(`${events.length} events cannot be imported with ${times.length} times`);
   }
   for (const [i, time] of times.entries()) {
-    const ms = Date.parse(time);
-    if (Number.isNaN(ms) || new Date(ms).toISOString() !== time) {
+    if (!isLogTime(time)) {
       throw new RangeError(`not a time as the log has them (UTC, milliseconds): ${JSON.stringify(time)}`);
     }
     if (i > 0 && time < times[i - 1]!) {
       throw new RangeError(`times must not go back: ${time} after ${times[i - 1]}`);
     }
   }
+}
+
+/** Whether it is a time as envelopes have them: UTC, milliseconds. */
+export function isLogTime(time: string): boolean {
+  const ms = Date.parse(time);
+  return !Number.isNaN(ms) && new Date(ms).toISOString() === time;
 }
 
 /** Names are compared and sorted by databases, so they must survive the way there and back unchanged. */

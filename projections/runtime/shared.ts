@@ -141,8 +141,8 @@ export async function startSharedProjections(options: SharedProjectionsOptions):
   }
 
   /** The copy that readers see, and the one that is being filled to take its place. */
-  async function copiesOf(projection: Projection) {
-    const found = (await readModels.copies()).filter((copy) => copy.projection === projection.name);
+  function copiesOf(projection: Projection, all: readonly PartitionedCopy[]) {
+    const found = all.filter((copy) => copy.projection === projection.name);
     const live = found.find((copy) => copy.live);
     const fits = (copy: PartitionedCopy) =>
       sameDefinition(copy, projection) && copy.checkpoints.length === partitions;
@@ -171,8 +171,11 @@ export async function startSharedProjections(options: SharedProjectionsOptions):
     return all + beyond;
   }
 
-  async function statusOf(projection: Projection): Promise<ProjectionStatus> {
-    const { live, rebuild, fed } = await copiesOf(projection);
+  async function statusOf(
+    projection: Projection,
+    all: readonly PartitionedCopy[],
+  ): Promise<ProjectionStatus> {
+    const { live, rebuild, fed } = copiesOf(projection, all);
     const silent = numbers.filter((number) => performance.now() - heardAt[number]! > SILENT_MS);
     const told = problems.flatMap((of, number) =>
       of[projection.name] === undefined ? [] : [`partition ${number}: ${of[projection.name]}`],
@@ -259,7 +262,10 @@ export async function startSharedProjections(options: SharedProjectionsOptions):
       return waiters.wait(wanted, timeoutMs);
     },
     position,
-    status: () => Promise.all(projections.map(statusOf)),
+    async status() {
+      const all = await readModels.copies();
+      return Promise.all(projections.map((projection) => statusOf(projection, all)));
+    },
     async rebuild(name) {
       const { version, indexes } = named(name);
       await readModels.partition(0).createCopy({ projection: name, version, indexes });
@@ -271,7 +277,7 @@ export async function startSharedProjections(options: SharedProjectionsOptions):
       });
     },
     async failures(name) {
-      const { fed } = await copiesOf(named(name));
+      const { fed } = copiesOf(named(name), await readModels.copies());
       return fed === undefined ? [] : readModels.setAside(fed.copy, { limit: LISTED_FAILURES });
     },
     async retry(name) {

@@ -11,6 +11,7 @@ import {
   type Surface,
   surface,
 } from '../../../contracts/envelope.ts';
+import { isLogTime } from '../input.ts';
 import { type LogPosition, tokenOf } from './log-position.ts';
 
 /** A record as the client gives it. */
@@ -109,9 +110,6 @@ export function envelopeOf(record: LogRecord): EventEnvelope | null {
   };
 }
 
-const isTime = (value: unknown): boolean =>
-  typeof value === 'string' && !Number.isNaN(Date.parse(value)) && new Date(value).toISOString() === value;
-
 interface Metadata {
   readonly $correlationId: string;
   readonly $causationId?: string;
@@ -135,6 +133,6 @@ function metadataOf(value: unknown): Metadata | null {
     surface.safeParse(found.surface).success &&
     Number.isSafeInteger(found.schemaVersion) &&
     (found.schemaVersion as number) >= 1 &&
-    (found.time === undefined || isTime(found.time));
+    (found.time === undefined || (typeof found.time === 'string' && isLogTime(found.time)));
   return ours ? (found as unknown as Metadata) : null;
 }
