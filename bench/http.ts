@@ -185,7 +185,10 @@ async function writeConversations(
   });
   for (const [id, length] of conversations) {
     const events: NewEvent[] = [
-      newEvent({ type: 'ConversationStarted', data: { title: null, mode: 'build', model: null } }),
+      newEvent({
+        type: 'ConversationStarted',
+        data: { title: null, mode: 'build', model: null, kind: 'chat', agent: null, linkId: null },
+      }),
     ];
     while (events.length < length) events.push(...interruptedTurn().map(newEvent));
     for (let from = 0; from < length; from += 1_000) {

@@ -193,7 +193,7 @@ function fillLog(directory: string, events: number): void {
     for (let n = from; n < upTo; n++) {
       const started = n < CONVERSATIONS;
       const data = started
-        ? { title: null, mode: 'assistant', model: null }
+        ? { title: null, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null }
         : {
             messageId: randomUUID(),
             turnId: `turn-${n}`,

@@ -22,7 +22,7 @@ export function createChatCommands(bus: CommandBus, signals: SignalBus): ChatCom
       const turnId = turnIdFor(issuer.commandId);
       const { events, state } = await bus.dispatch(
         sendMessage,
-        { conversationId, messageId, turnId, content, model },
+        { conversationId, messageId, turnId, content, model, instructions: null, run: null, prompt: null },
         metaOf(issuer),
       );
       return { messageId, turnId, position: events[0]!.position, waiting: state.waiting.length };

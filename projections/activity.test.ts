@@ -11,14 +11,29 @@ const turnId = 't1';
 const call = { turnId, callId: 'a', provider: 'openai', model: 'gpt-5' };
 
 const one: { readonly [Type in EventType]: EventData<Type> } = {
-  ConversationStarted: { title: HIDDEN, mode: 'build', model: 'openai/gpt-5' },
+  ConversationStarted: {
+    title: HIDDEN,
+    mode: 'build',
+    model: 'openai/gpt-5',
+    kind: 'chat',
+    agent: null,
+    linkId: null,
+  },
   ConversationRenamed: { title: HIDDEN },
   ConversationModeChanged: { mode: 'voice' },
   ConversationArchived: {},
   ConversationUnarchived: {},
   ConversationEnded: {},
   ConversationDeleted: {},
-  MessageSent: { messageId: 'm1', turnId, content: HIDDEN, model: null },
+  MessageSent: {
+    messageId: 'm1',
+    turnId,
+    content: HIDDEN,
+    model: null,
+    instructions: null,
+    run: null,
+    prompt: null,
+  },
   TurnStarted: { turnId, attempt: 1, worker: 'w' },
   TurnReleased: { turnId, worker: 'w' },
   MessageRouted: { turnId, decision },

@@ -7,7 +7,14 @@ const stream = 'conversation-c1';
 
 function begun() {
   const log = createLog();
-  log.add(stream, 'ConversationStarted', { title: null, mode: 'assistant', model: 'openai/gpt-5' });
+  log.add(stream, 'ConversationStarted', {
+    title: null,
+    mode: 'assistant',
+    model: 'openai/gpt-5',
+    kind: 'chat',
+    agent: null,
+    linkId: null,
+  });
   return log;
 }
 const documentOf = (log: ReturnType<typeof createLog>) => fold(conversations, log.events).get('c1');
@@ -46,7 +53,15 @@ describe('the conversations projection', () => {
       ['t2', 'TurnInterrupted'],
       ['t3', 'TurnFailed'],
     ] as const) {
-      log.add(stream, 'MessageSent', { messageId: turnId, turnId, content: 'hi', model: null });
+      log.add(stream, 'MessageSent', {
+        messageId: turnId,
+        turnId,
+        content: 'hi',
+        model: null,
+        instructions: null,
+        run: null,
+        prompt: null,
+      });
       if (end === 'TurnFailed') log.add(stream, end, { ...outcome(turnId), reason: 'nobody answered' });
       else log.add(stream, end, outcome(turnId));
     }
@@ -61,7 +76,15 @@ describe('the conversations projection', () => {
 
   it('is gone when deleted, and a turn that ends later does not bring it back', () => {
     const log = begun();
-    log.add(stream, 'MessageSent', { messageId: 'm', turnId: 't', content: 'hi', model: null });
+    log.add(stream, 'MessageSent', {
+      messageId: 'm',
+      turnId: 't',
+      content: 'hi',
+      model: null,
+      instructions: null,
+      run: null,
+      prompt: null,
+    });
     log.add(stream, 'ConversationDeleted', {});
     log.add(stream, 'TurnInterrupted', outcome('t'));
     expect(fold(conversations, log.events).size).to.equal(0);

@@ -17,15 +17,18 @@ const change = <Type extends EventType>(
 const oneMoreMessage = (doc: ConversationDocument) => ({ messageCount: doc.messageCount + 1 });
 
 export const conversations = projection<ConversationDocument>('conversations', {
-  version: 1,
+  version: 2,
   document: conversationDocument,
   // Lists are in the order of the events that last changed each: times have ties, positions do not. Luna asks by
   // `archived` and ZERG by `status`, for one owner or for everybody.
   indexes: [
-    ['owner', 'archived', 'position'],
-    ['owner', 'status', 'position'],
-    ['archived', 'position'],
-    ['status', 'position'],
+    ['owner', 'kind', 'archived', 'position'],
+    ['owner', 'kind', 'status', 'position'],
+    ['kind', 'archived', 'position'],
+    ['kind', 'status', 'position'],
+    ['owner', 'agentId', 'position'],
+    ['agentId', 'position'],
+    ['linkId', 'position'],
   ],
   on: {
     ConversationStarted: { id, apply: (_none, event) => newConversation(event) },

@@ -7,8 +7,23 @@ const stream = 'conversation-c1';
 
 function sent() {
   const log = createLog();
-  log.add(stream, 'ConversationStarted', { title: null, mode: 'assistant', model: null });
-  log.add(stream, 'MessageSent', { messageId: 'm1', turnId: 't1', content: '6 × 7?', model: 'nano' });
+  log.add(stream, 'ConversationStarted', {
+    title: null,
+    mode: 'assistant',
+    model: null,
+    kind: 'chat',
+    agent: null,
+    linkId: null,
+  });
+  log.add(stream, 'MessageSent', {
+    messageId: 'm1',
+    turnId: 't1',
+    content: '6 × 7?',
+    model: 'nano',
+    instructions: null,
+    run: null,
+    prompt: null,
+  });
   return log;
 }
 

@@ -39,12 +39,14 @@ const answer = (
       usage: data.usage,
       costUsd: data.costUsd,
       durationMs: data.durationMs,
+      finishReason: data.finishReason,
+      toolRequests: data.toolRequests,
     },
   };
 };
 
 export const messages = projection<MessageDocument>('messages', {
-  version: 2,
+  version: 3,
   document: messageDocument,
   indexes: [
     ['conversationId', 'revision'],

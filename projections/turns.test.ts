@@ -8,8 +8,23 @@ const turnId = 't1';
 
 function asked() {
   const log = createLog();
-  log.add(stream, 'ConversationStarted', { title: null, mode: 'assistant', model: null });
-  log.add(stream, 'MessageSent', { messageId: 'm1', turnId, content: '6 × 7?', model: null });
+  log.add(stream, 'ConversationStarted', {
+    title: null,
+    mode: 'assistant',
+    model: null,
+    kind: 'chat',
+    agent: null,
+    linkId: null,
+  });
+  log.add(stream, 'MessageSent', {
+    messageId: 'm1',
+    turnId,
+    content: '6 × 7?',
+    model: null,
+    instructions: null,
+    run: null,
+    prompt: null,
+  });
   return log;
 }
 const turnOf = (log: ReturnType<typeof createLog>) => fold(turns, log.events).get(turnId);

@@ -23,14 +23,37 @@ const end = (status: TurnDocument['status']) =>
   change<TurnEnd>((_doc, event) => ({
     status,
     lastRevision: event.revision,
+    answerId: event.data.messageId,
+    usage: event.data.usage,
+    costUsd: event.data.costUsd,
     reason: event.type === 'TurnFailed' ? event.data.reason : null,
     endedAt: event.time,
   }));
 
+const runOf = (event: OdeonEvent<'MessageSent'>): TurnDocument['run'] => {
+  const { run, content } = event.data;
+  return (
+    run && {
+      agentName: run.agent.name,
+      trigger: run.trigger,
+      actor: event.actor,
+      parentTurnId: run.parent?.turnId ?? null,
+      orchestrationId: run.orchestrationId,
+      message: content,
+      maxAttempts: run.maxAttempts,
+    }
+  );
+};
+
 export const turns = projection<TurnDocument>('turns', {
-  version: 1,
+  version: 2,
   document: turnDocument,
-  indexes: [['status']],
+  indexes: [
+    ['status'],
+    ['agentId', 'owner', 'position'],
+    ['agentId', 'status', 'position'],
+    ['owner', 'position'],
+  ],
   on: {
     MessageSent: {
       id,
@@ -39,6 +62,11 @@ export const turns = projection<TurnDocument>('turns', {
         conversationId: conversationIdOf(event),
         owner: event.owner,
         userMessageId: event.data.messageId,
+        answerId: null,
+        agentId: event.data.run?.agent.id ?? null,
+        run: runOf(event),
+        usage: null,
+        costUsd: null,
         status: 'queued',
         attempt: 0,
         firstRevision: event.revision,

@@ -214,7 +214,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
     ...{ store, bus, live, server, port, errors, issued, settled, logins, expired, handlers, append },
     url: `http://127.0.0.1:${port}`,
     async start(conversationId, owner) {
-      const data = { title: null, mode: 'assistant', model: null };
+      const data = { title: null, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null };
       await append(`conversation-${conversationId}`, owner, 'ConversationStarted', data);
     },
     async play(conversationId, owner, step) {

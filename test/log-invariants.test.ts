@@ -13,7 +13,15 @@ function turn() {
   const result = { ...tool, result: 391, isError: false, durationMs: 1 };
   const start = (attempt: number) =>
     log.add(STREAM, 'TurnStarted', { turnId, attempt, worker: `w${attempt}` });
-  log.add(STREAM, 'MessageSent', { messageId: 'msg_1', turnId, content: 'What is 17*23?', model: null });
+  log.add(STREAM, 'MessageSent', {
+    messageId: 'msg_1',
+    turnId,
+    content: 'What is 17*23?',
+    model: null,
+    instructions: null,
+    run: null,
+    prompt: null,
+  });
   start(1);
   log.add(STREAM, 'ToolCalled', called);
   log.add(STREAM, 'ToolReturned', result);
@@ -44,7 +52,15 @@ describe('the faults of a log', () => {
     const { log } = turn();
     expect(faultsOf(log.events, [{ content: 'Hello?', turnId: 'turn_9' }])).to.have.length(1);
     expect(faultsOf(log.events, [{ content: 'What is 17*23?', turnId: 'turn_9' }])).to.have.length(1);
-    const again = { messageId: 'msg_2', turnId: 'turn_2', content: 'What is 17*23?', model: null };
+    const again = {
+      messageId: 'msg_2',
+      turnId: 'turn_2',
+      content: 'What is 17*23?',
+      model: null,
+      instructions: null,
+      run: null,
+      prompt: null,
+    };
     log.add(STREAM, 'MessageSent', again);
     expect(faultsOf(log.events)).to.have.length(1);
   });

@@ -74,7 +74,14 @@ describe('the past and the present', () => {
         ids.filter((_, at) => wanted(at)).map((id) => [`conversation-${id}`, make(id)] as const),
       );
     const all = () => true;
-    const begun = { title: null, mode: 'assistant', model: null } as const;
+    const begun = {
+      title: null,
+      mode: 'assistant',
+      model: null,
+      kind: 'chat',
+      agent: null,
+      linkId: null,
+    } as const;
     await each(all, (id) => event('ConversationStarted', ownerOf(id), begun));
     await each(all, (id) =>
       event('MessageSent', ownerOf(id), { messageId: `m${id}`, turnId: id, content: 'hi', model: null }),

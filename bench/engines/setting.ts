@@ -81,7 +81,10 @@ export function eventNumber(n: number, conversations: number): { stream: string;
   const owner = `user-${conversation % OWNERS}`;
   const [type, data] =
     n < conversations
-      ? ['ConversationStarted', { title: null, mode: 'assistant', model: null }]
+      ? [
+          'ConversationStarted',
+          { title: null, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null },
+        ]
       : [
           'MessageSent',
           {

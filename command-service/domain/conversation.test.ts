@@ -28,7 +28,7 @@ const given = (...events: Decided[]) => givenOf(conversation, ...events);
 const conversationId = conversationIdFor('start');
 const started: Decided = {
   type: 'ConversationStarted',
-  data: { title: 'Plans', mode: 'assistant', model: null },
+  data: { title: 'Plans', mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null },
 };
 const message = (name: string) => ({
   messageId: messageIdFor(name),

@@ -8,7 +8,12 @@ import * as commands from '../../contracts/commands/conversation.ts';
 import type { Surface } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { DecidedEvent, EventType, OdeonEvent } from '../../contracts/events/catalogue.ts';
-import { type ConversationMode, conversationEvents } from '../../contracts/events/conversation.ts';
+import {
+  type AgentReference,
+  type ConversationKind,
+  type ConversationMode,
+  conversationEvents,
+} from '../../contracts/events/conversation.ts';
 import type { Aggregate, Command } from '../command.ts';
 import { derivedId } from './derived-id.ts';
 
@@ -47,6 +52,9 @@ export interface ConversationState {
   readonly mode: ConversationMode;
   readonly model: string | null;
   readonly archived: boolean;
+  readonly kind: ConversationKind;
+  readonly agent: AgentReference | null;
+  readonly linkId: string | null;
   readonly waiting: readonly WaitingTurn[];
   readonly running: RunningTurn | null;
 }
@@ -58,6 +66,9 @@ const initial: ConversationState = {
   mode: 'assistant',
   model: null,
   archived: false,
+  kind: 'chat',
+  agent: null,
+  linkId: null,
   waiting: [],
   running: null,
 };
@@ -118,7 +129,7 @@ export const conversation: Aggregate<ConversationState, ConversationEventType> =
   category: 'conversation',
   initial,
   evolve,
-  stateVersion: 1,
+  stateVersion: 2,
 };
 
 // ── commands ──────────────────────────────────────────────────────────────
@@ -159,9 +170,9 @@ export const startConversation: ConversationCommand<z.infer<typeof commands.star
   schema: commands.startConversation,
   id: (input) => input.conversationId,
   owner: (input) => input.owner,
-  decide({ title, mode, model }, state) {
+  decide({ title, mode, model, kind, agent, linkId }, state) {
     if (state.status !== 'none') refuse('CONFLICT', 'There is such a conversation already.');
-    return [{ type: 'ConversationStarted', data: { title, mode, model } }];
+    return [{ type: 'ConversationStarted', data: { title, mode, model, kind, agent, linkId } }];
   },
 };
 
@@ -200,8 +211,8 @@ export const sendMessage = command('SendMessage', commands.sendMessage, (input, 
       retryAfterSeconds: 5,
     });
   }
-  const { messageId, turnId, content, model } = input;
-  return [{ type: 'MessageSent', data: { messageId, turnId, content, model } }];
+  const { conversationId: _id, ...data } = input;
+  return [{ type: 'MessageSent', data }];
 });
 
 export const requestInterrupt = command('RequestInterrupt', commands.requestInterrupt, (input, state) => {
@@ -303,6 +314,8 @@ const cancelled = (turnId: string): Decided => ({
     usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
     costUsd: 0,
     durationMs: 0,
+    finishReason: null,
+    toolRequests: [],
   },
 });
 

@@ -4,7 +4,11 @@ import type { Issuer } from '../../contracts/commands/conversation.ts';
 import { conversationId } from '../../contracts/commands/conversation.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
-import type { ConversationMode } from '../../contracts/events/conversation.ts';
+import type {
+  AgentReference,
+  ConversationKind,
+  ConversationMode,
+} from '../../contracts/events/conversation.ts';
 import { newConversation } from '../../contracts/read-models/conversation.ts';
 import type { ConversationDocument } from '../../contracts/read-models/documents.ts';
 import { callerOf, type RequestContext } from '../../infra/http/port.ts';
@@ -52,12 +56,26 @@ const MAX_IDS = 5;
 /** Begins a conversation of the caller's. */
 export async function begin(
   bus: CommandBus,
-  wanted: { title: string | null; mode: ConversationMode; model: string | null },
+  wanted: {
+    title: string | null;
+    mode: ConversationMode;
+    model: string | null;
+    kind?: ConversationKind;
+    agent?: AgentReference | null;
+    linkId?: string | null;
+  },
   context: RequestContext,
 ): Promise<ConversationDocument> {
   const owner = callerOf(context).userId;
   for (let salt = 0; ; salt++) {
-    const input = { conversationId: conversationIdFor(context.commandId, salt), owner, ...wanted };
+    const input = {
+      conversationId: conversationIdFor(context.commandId, salt),
+      owner,
+      kind: 'chat' as const,
+      agent: null,
+      linkId: null,
+      ...wanted,
+    };
     try {
       const { events } = await carryOut(bus, startConversation, input, context);
       return newConversation(events[0] as OdeonEvent<'ConversationStarted'>);

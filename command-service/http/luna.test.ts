@@ -50,7 +50,14 @@ describe("Luna's chat commands", () => {
   describe('beginning a conversation', () => {
     it('answers 201 with the session', async () => {
       const { status, body, headers } = await app.call('ada', 'POST', SESSIONS, {
-        body: { title: 'Sums', mode: 'companion', model: 'acme/unknown-1' },
+        body: {
+          title: 'Sums',
+          mode: 'companion',
+          model: 'acme/unknown-1',
+          kind: 'chat',
+          agent: null,
+          linkId: null,
+        },
       });
       expect(status).to.equal(201);
       expect(body).to.deep.include({ userId: 'ada', title: 'Sums', mode: 'companion', isArchived: false });

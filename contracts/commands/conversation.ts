@@ -2,7 +2,19 @@
 import { z } from 'zod';
 import type { Caller } from '../caller.ts';
 import type { Position, Surface } from '../envelope.ts';
-import { conversationMode } from '../events/conversation.ts';
+import {
+  type AgentReference,
+  agentReference,
+  type ClientPrompt,
+  type ConversationKind,
+  type ConversationMode,
+  clientPrompt,
+  conversationKind,
+  conversationMode,
+  type Run,
+  run,
+} from '../events/conversation.ts';
+import type { ConversationDocument } from '../read-models/documents.ts';
 
 export const conversationId = z
   .string()
@@ -30,6 +42,9 @@ export const startConversation = z.strictObject({
   title: conversationTitle.nullable(),
   mode: conversationMode,
   model: requestedModel.nullable(),
+  kind: conversationKind,
+  agent: agentReference.nullable(),
+  linkId: z.string().nullable(),
 });
 /** What is left out stays as it is. */
 export const changeConversation = z.strictObject({
@@ -46,6 +61,9 @@ export const sendMessage = z.strictObject({
   turnId,
   content: messageContent,
   model: requestedModel.nullable(),
+  instructions: z.string().max(32_000, 'instructions have at most 32,000 characters').nullable(),
+  run: run.nullable(),
+  prompt: clientPrompt.nullable(),
 });
 /** `turnId` null: whichever turn runs now. */
 export const requestInterrupt = z.strictObject({ conversationId, turnId: turnId.nullable() });
@@ -59,11 +77,36 @@ export interface Issuer {
   readonly retried: boolean;
 }
 
+/** What a conversation is begun with. */
+export interface NewConversation {
+  readonly title?: string | null;
+  readonly mode?: ConversationMode;
+  readonly model?: string | null;
+  readonly kind?: ConversationKind;
+  readonly agent?: AgentReference | null;
+  readonly linkId?: string | null;
+}
+
+export interface NewMessage {
+  readonly conversationId: string;
+  readonly content: string;
+  /** `agent:<name>` asks an agent that the caller may use. Null: the conversation's own. */
+  readonly model: string | null;
+  readonly instructions?: string | null;
+  /** How an agent is to run; without it, the conversation's agent (or that of `model`) runs as its definition says. */
+  readonly run?: Run | null;
+  readonly prompt?: ClientPrompt | null;
+}
+
 /** The command port for two-way transports (WebSocket, Socket.IO, GraphQL). All throw Refusal. */
 export interface ChatCommands {
+  startConversation(
+    input: NewConversation,
+    issuer: Issuer,
+  ): Promise<{ conversation: ConversationDocument; position: Position }>;
   /** `waiting`: how many messages of the conversation wait for an answer now. */
   sendMessage(
-    input: { conversationId: string; content: string; model: string | null },
+    input: NewMessage,
     issuer: Issuer,
   ): Promise<{ messageId: string; turnId: string; position: Position; waiting: number }>;
   /** `turnId` of the turn that is being interrupted; null when none was running. */

@@ -4,10 +4,14 @@
  */
 import type { z } from 'zod';
 import type { EventEnvelope } from '../envelope.ts';
+import { agentEvents } from './agent.ts';
 import { conversationEvents } from './conversation.ts';
+import { deliberationEvents } from './deliberation.ts';
 import { identityEvents } from './identity.ts';
 import { memoryEvents } from './memory.ts';
 import { operationsEvents } from './operations.ts';
+import { orchestrationEvents } from './orchestration.ts';
+import { publicLinkEvents } from './public-link.ts';
 
 export interface EventDefinition<Schema extends z.ZodType = z.ZodType> {
   readonly schema: Schema;
@@ -23,6 +27,10 @@ export const catalogue = {
   ...identityEvents,
   ...memoryEvents,
   ...operationsEvents,
+  ...agentEvents,
+  ...orchestrationEvents,
+  ...deliberationEvents,
+  ...publicLinkEvents,
 } as const;
 
 export type Catalogue = typeof catalogue;

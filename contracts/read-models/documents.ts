@@ -3,10 +3,14 @@ import { z } from 'zod';
 import { actor, surface } from '../envelope.ts';
 import {
   answerDecision,
+  conversationKind,
   conversationMode,
+  finishReason,
   providerTry,
   routerDecision,
+  runTrigger,
   tokenUsage,
+  toolRequest,
 } from '../events/conversation.ts';
 import { role } from '../events/identity.ts';
 import { factCategory } from '../events/memory.ts';
@@ -23,6 +27,12 @@ export const conversationDocument = z.object({
   surface,
   status: z.enum(['active', 'ended']),
   archived: z.boolean(),
+  kind: conversationKind,
+  /** Who answers in it; null for the assistant without a name. */
+  agentId: z.string().nullable(),
+  agentName: z.string().nullable(),
+  /** The public link that a visitor came by. */
+  linkId: z.string().nullable(),
   messageCount: z.int(),
   createdAt: z.string(),
   updatedAt: z.string(),
@@ -55,17 +65,39 @@ export const messageDocument = z.object({
       usage: tokenUsage,
       costUsd: z.number().nullable(),
       durationMs: z.number(),
+      finishReason: finishReason.nullable(),
+      /** For tools that the client runs. */
+      toolRequests: z.array(toolRequest),
     })
     .nullable(),
 });
 export type MessageDocument = z.infer<typeof messageDocument>;
 
-/** `turns`, id = turn id. */
+/** `turns`, id = turn id. A turn that an agent answers is a run: Trinity's execution. */
 export const turnDocument = z.object({
   id: z.string(),
   conversationId: z.string(),
   owner: z.string(),
   userMessageId: z.string(),
+  /** The answer's message; null until the turn has ended. */
+  answerId: z.string().nullable(),
+  /** The agent that answers, and below what else is known of its run; null where it is no run. */
+  agentId: z.string().nullable(),
+  run: z
+    .object({
+      agentName: z.string(),
+      trigger: runTrigger,
+      /** Who asked. */
+      actor,
+      parentTurnId: z.string().nullable(),
+      orchestrationId: z.string().nullable(),
+      message: z.string(),
+      maxAttempts: z.int(),
+    })
+    .nullable(),
+  /** Of all calls; null until the turn has ended. */
+  usage: tokenUsage.nullable(),
+  costUsd: z.number().nullable(),
   status: z.enum(['queued', 'running', 'completed', 'interrupted', 'failed']),
   attempt: z.int(),
   /** Of the conversation's stream: of the user's message, and of the event that ended the turn. */

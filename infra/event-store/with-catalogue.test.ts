@@ -26,7 +26,7 @@ describe('an event store with the catalogue', () => {
     store.append('s', events, { expectedRevision: 'any' });
 
   describe('refuses', () => {
-    const started = { title: null, mode: 'assistant', model: null };
+    const started = { title: null, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null };
     const refused: [string, Partial<NewEvent>, RegExp][] = [
       ['an unknown type', { type: 'SomethingElse' }, /^SomethingElse is not in the catalogue/],
       ['a type that is a property of every object', { type: 'constructor' }, /^constructor is not in/],

@@ -446,6 +446,8 @@ export async function runTurn(
       usage: cutOff === null ? current.usage : addUsage(current.usage, cutOff),
       costUsd: cutOff === null ? current.costUsd : addUsd(current.costUsd, cutOff.costUsd),
       durationMs: Math.max(0, now().getTime() - (current.startedAtMs ?? current.requestedAtMs)),
+      finishReason: null,
+      toolRequests: [],
     };
     await record(
       `ended/${type}`,

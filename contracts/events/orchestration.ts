@@ -1,0 +1,93 @@
+/**
+ * An orchestration: a plan of steps over several agents, carried out at once or in order, within a time limit. A
+ * delegation that the Council judges is one, too: plan, judgement, work, judgement. One stream,
+ * `orchestration-<id>`. Stored format: version with care.
+ */
+import { z } from 'zod';
+import { agentReference } from './conversation.ts';
+import { event } from './define.ts';
+
+export const orchestrationKind = z.enum(['orchestration', 'delegation']);
+
+/** `run`: an agent does it. `judgement`: the Council judges what the step `judges` brought, and may stop the rest. */
+export const orchestrationStep = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('run'),
+    id: z.string(),
+    agent: agentReference,
+    task: z.string(),
+    /** Ids of steps whose results are shown to it; they end before it begins. */
+    after: z.array(z.string()),
+  }),
+  z.strictObject({
+    kind: z.literal('judgement'),
+    id: z.string(),
+    judges: z.string(),
+    question: z.string(),
+    after: z.array(z.string()),
+  }),
+]);
+export type OrchestrationStep = z.infer<typeof orchestrationStep>;
+
+const stepId = z.string();
+const usage = {
+  tokens: z.int().nonnegative(),
+  /** US dollars; null when a model without a known price took part. */
+  costUsd: z.number().nonnegative().nullable(),
+  durationMs: z.number().nonnegative(),
+};
+
+export const orchestrationEvents = {
+  OrchestrationRequested: event(
+    z.strictObject({
+      kind: orchestrationKind,
+      task: z.string(),
+      /** JSON that every step is shown; null for none. */
+      context: z.unknown(),
+      steps: z.array(orchestrationStep).min(1),
+      parallel: z.boolean(),
+      timeoutMs: z.int().positive(),
+      /** The turn that asked for it; null when a request from outside did. */
+      parent: z.strictObject({ conversationId: z.string(), turnId: z.string() }).nullable(),
+    }),
+    ['task', 'context', 'steps.*.task'],
+  ),
+  /** A worker takes it: the claim that makes it the only one to record steps of it. */
+  OrchestrationStarted: event(z.strictObject({ attempt: z.int().positive(), worker: z.string() })),
+  OrchestrationReleased: event(z.strictObject({ worker: z.string() })),
+  StepStarted: event(
+    z.discriminatedUnion('kind', [
+      z.strictObject({
+        kind: z.literal('run'),
+        stepId,
+        conversationId: z.string(),
+        turnId: z.string(),
+      }),
+      z.strictObject({ kind: z.literal('judgement'), stepId, deliberationId: z.string() }),
+    ]),
+  ),
+  StepEnded: event(
+    z.strictObject({
+      stepId,
+      outcome: z.enum(['completed', 'failed', 'cancelled', 'skipped']),
+      /** What the agent answered, or what the Council decided. */
+      result: z.string(),
+      /** Why it did not complete; null when it did. */
+      reason: z.string().nullable(),
+      ...usage,
+    }),
+    ['result'],
+  ),
+  OrchestrationCancelRequested: event(z.strictObject({})),
+  OrchestrationEnded: event(
+    z.strictObject({
+      /** `partial`: some steps completed and others did not. */
+      outcome: z.enum(['completed', 'partial', 'failed', 'cancelled', 'timed out']),
+      reason: z.string().nullable(),
+      /** The results put together. */
+      result: z.string(),
+      ...usage,
+    }),
+    ['result'],
+  ),
+};
