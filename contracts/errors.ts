@@ -11,7 +11,9 @@ export const refusals = {
   UNSUPPORTED_MEDIA_TYPE: 415,
   UNPROCESSABLE: 422,
   RATE_LIMIT_EXCEEDED: 429,
+  PROVIDER_ERROR: 502,
   SERVICE_UNAVAILABLE: 503,
+  TIMEOUT: 504,
 } as const;
 
 export type RefusalCode = keyof typeof refusals;

@@ -6,7 +6,7 @@ import type { z } from 'zod';
 import type { Role } from '../events/identity.ts';
 
 /** Whose naming, envelope and error body a route speaks. Operators' routes (`odeon`) speak Luna's. */
-export type RouteSurface = 'luna' | 'zerg' | 'odeon';
+export type RouteSurface = 'luna' | 'trinity' | 'agent-chat' | 'zerg' | 'odeon';
 
 export const permissions = [
   'chat:read',
@@ -15,13 +15,17 @@ export const permissions = [
   'log:read',
   'users:manage',
   'projections:manage',
+  /** Makes agents and links to them. Using one takes chat:write. */
+  'agents:manage',
+  /** Starts and stops what this deployment consists of. */
+  'services:manage',
   /** Sees what belongs to others. */
   'all:read',
 ] as const;
 export type Permission = (typeof permissions)[number];
 
 export const rolePermissions: Readonly<Record<Role, readonly Permission[]>> = {
-  user: ['chat:read', 'chat:write', 'keys:manage'],
+  user: ['chat:read', 'chat:write', 'keys:manage', 'agents:manage'],
   auditor: ['chat:read', 'log:read', 'all:read'],
   admin: permissions,
 };
@@ -53,6 +57,21 @@ export interface RouteContract<
   readonly params?: Params;
   readonly query?: Query;
   readonly body?: Body;
+  /** How the body is written. Default: JSON. `form`: application/x-www-form-urlencoded, or JSON. */
+  readonly bodyType?: 'json' | 'form';
+  /** A request that changes nothing though its method is not GET: a search whose question is in the body. */
+  readonly reads?: true;
+  /** `openai`: its clients read `error.message`, `error.type`, `error.param` and `error.code`. */
+  readonly errors?: 'openai';
+  /** Which of the rate limits counts it; without one, none does. */
+  readonly rateLimit?: RateLimitClass;
+  /** For the API document: a request and its answer as they really were. */
+  readonly example?: {
+    readonly params?: object;
+    readonly query?: object;
+    readonly body?: unknown;
+    readonly answer?: unknown;
+  };
   /** Status → schema of the body; `stream` for server-sent events or another text stream. */
   readonly answers: Readonly<Record<number, z.ZodType | 'stream' | 'empty'>>;
   /**
@@ -62,7 +81,10 @@ export interface RouteContract<
   readonly repeat?: 'stored' | 'derived';
 }
 
-export const isCommand = (route: RouteContract): boolean => route.method !== 'GET';
+/** Limits on requests are by class: see RATE_LIMIT_PER_MINUTE and its finer ones. */
+export type RateLimitClass = 'default' | 'chat' | 'search';
+
+export const isCommand = (route: RouteContract): boolean => route.method !== 'GET' && route.reads !== true;
 
 /** Declares a route, keeping the types of its schemas. */
 export const route = <

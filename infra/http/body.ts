@@ -25,14 +25,19 @@ const invalid = (message: string): Refusal =>
 const MEDIA_TYPE = /^application\/(?:json|[\w.+-]+\+json)$/;
 const CHARSET = /;\s*charset\s*=\s*"?([^";\s]*)/i;
 
+/** Whether a body is a form's, as browsers and OAuth clients send it. */
+export const isFormEncoded = ({ headers }: Pick<IncomingMessage, 'headers'>): boolean =>
+  /^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(headers['content-type'] ?? '');
+
 /** A missing content type is taken for JSON: clients that leave it out mean nothing else here. */
-function checkHeaders({ headers }: IncomingMessage, maxBytes: number): void {
+function checkHeaders({ headers }: IncomingMessage, maxBytes: number, takesForms: boolean): void {
   const type = headers['content-type'];
   if (type !== undefined && type !== 'application/json') {
     const semicolon = type.indexOf(';');
     const mediaType = (semicolon < 0 ? type : type.slice(0, semicolon)).trim().toLowerCase();
     const charset = CHARSET.exec(type)?.[1]?.toLowerCase();
-    if (!MEDIA_TYPE.test(mediaType) || (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8')) {
+    const known = MEDIA_TYPE.test(mediaType) || (takesForms && isFormEncoded({ headers }));
+    if (!known || (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8')) {
       throw new Refusal('UNSUPPORTED_MEDIA_TYPE', 'Send the body as application/json in UTF-8.');
     }
   }
@@ -121,8 +126,12 @@ function isDeeperThan(text: string, maxDepth: number): boolean {
  * The body as it came in.
  * @throws Refusal PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or SERVICE_UNAVAILABLE; ClientGone
  */
-export async function readBody(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
-  checkHeaders(request, limits.maxBytes);
+export async function readBody(
+  request: IncomingMessage,
+  limits: BodyLimits,
+  takesForms = false,
+): Promise<Buffer> {
+  checkHeaders(request, limits.maxBytes, takesForms);
   return readBytes(request, limits);
 }
 

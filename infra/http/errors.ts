@@ -1,6 +1,6 @@
 /** What became of a request that failed, and how each surface says it. */
 import { cannotAnswer, type EngineName } from '../../contracts/engines.ts';
-import { type Issue, type RateLimit, Refusal, refusals } from '../../contracts/errors.ts';
+import { type Issue, type RateLimit, Refusal, type RefusalCode, refusals } from '../../contracts/errors.ts';
 import type { RouteSurface } from '../../contracts/http/route.ts';
 import { StoreUnavailable } from '../event-store/port.ts';
 import type { JsonAnswer } from './port.ts';
@@ -12,6 +12,7 @@ const ENGINE_RETRY_SECONDS = 5;
 
 export interface Failure {
   readonly status: number;
+  readonly code: RefusalCode | 'INTERNAL_ERROR';
   readonly message: string;
   readonly issues: readonly Issue[];
   readonly retryAfterSeconds: number | undefined;
@@ -28,6 +29,7 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof Refusal) {
     return {
       status: error.status,
+      code: error.code,
       message: error.message,
       issues: error.issues,
       retryAfterSeconds: error.retryAfterSeconds,
@@ -38,13 +40,21 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof StoreUnavailable) {
     return {
       status: refusals.SERVICE_UNAVAILABLE,
+      code: 'SERVICE_UNAVAILABLE',
       message: cannotAnswer(error.engine),
       issues: [],
       retryAfterSeconds: ENGINE_RETRY_SECONDS,
       internal: false,
     };
   }
-  return { status: 500, message: 'Internal error', issues: [], retryAfterSeconds: undefined, internal: true };
+  return {
+    status: 500,
+    code: 'INTERNAL_ERROR',
+    message: 'Internal error',
+    issues: [],
+    retryAfterSeconds: undefined,
+    internal: true,
+  };
 }
 
 const shorten = (text: string): string =>
@@ -71,25 +81,81 @@ const zerg: Render = (failure, issues) => ({
   error: issues.length > 0 ? issues.map(describe).join('; ') : failure.message,
 });
 
-const surfaces: Readonly<Record<RouteSurface, Render>> = { luna, odeon: luna, zerg };
+/** FastAPI's `{detail}`: a text, or for what is not valid a list of `{type, loc, msg, input}`. */
+const trinity: Render = (failure, issues) => ({
+  detail:
+    issues.length === 0
+      ? failure.message
+      : issues.map((issue) => ({ type: 'value_error', loc: issue.path, msg: issue.message, input: null })),
+});
 
-export function renderFailure(surface: RouteSurface, failure: Failure, correlationId: string): JsonAnswer {
+/** `{success: false, error, details, code, timestamp}`; for a rate limit as its document shows that. */
+const agentChat: Render = (failure, issues) => ({
+  success: false,
+  error: failure.message,
+  details: issues.length > 0 ? issues.map(describe).join('; ') : failure.message,
+  code: failure.code,
+  timestamp: new Date().toISOString(),
+  ...(failure.rateLimit !== undefined && {
+    error: 'Rate limit exceeded',
+    limit: failure.rateLimit.limit,
+    window: `${failure.rateLimit.windowSeconds / 60}m`,
+    retry_after: Math.ceil(failure.retryAfterSeconds ?? 0),
+  }),
+});
+
+const openAiTypes: Readonly<Record<number, string>> = {
+  401: 'authentication_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  409: 'conflict_error',
+  429: 'rate_limit_error',
+};
+/** Agent Chat's body, with `error` as the clients of OpenAI's API read it. */
+const openai: Render = (failure, issues) => {
+  const body = agentChat(failure, issues);
+  const type =
+    openAiTypes[failure.status] ?? (failure.status >= 500 ? 'server_error' : 'invalid_request_error');
+  const param = issues[0]?.path.slice(1).join('.') || null;
+  const message = issues.length > 0 ? String(body.details) : failure.message;
+  return { ...body, error: { message, type, param, code: failure.code } };
+};
+
+/** In whose words a refusal is said. */
+export type ErrorStyle = RouteSurface | 'openai';
+const styles: Readonly<Record<ErrorStyle, Render>> = {
+  luna,
+  odeon: luna,
+  zerg,
+  trinity,
+  'agent-chat': agentChat,
+  openai,
+};
+
+export function renderFailure(style: ErrorStyle, failure: Failure, correlationId: string): JsonAnswer {
   const issues = failure.issues
     .slice(0, MAX_ISSUES)
     .map((issue) => ({ ...issue, path: issue.path.map(shortenPart), message: shorten(issue.message) }));
-  const body = surfaces[surface](failure, issues);
+  const body = styles[style](failure, issues);
+  // As FastAPI has it: what does not fit the schema is 422, and 400 what is no sound request at all.
+  const status = style === 'trinity' && issues.length > 0 ? refusals.UNPROCESSABLE : failure.status;
   return {
-    status: failure.status,
+    status,
     body: failure.internal ? { ...body, correlationId } : body,
     headers: {
       ...(failure.retryAfterSeconds === undefined
         ? {}
         : { 'Retry-After': String(Math.ceil(failure.retryAfterSeconds)) }),
       ...rateLimitHeaders(failure),
+      ...(style === 'openai' && !maySucceedSoon(failure) ? { 'x-should-retry': 'false' } : {}),
       ...(failure.status === refusals.UNAUTHORIZED ? { 'WWW-Authenticate': 'Bearer' } : {}),
     },
   };
 }
+
+/** OpenAI's client tries 409, 429 and 5xx again by itself, whatever they say, unless it is told not to. */
+const maySucceedSoon = ({ status, retryAfterSeconds = 0 }: Failure): boolean =>
+  status !== refusals.CONFLICT && !(status === refusals.RATE_LIMIT_EXCEEDED && retryAfterSeconds > 60);
 
 const shortenPart = (part: string | number): string | number =>
   typeof part === 'string' ? shorten(part) : part;

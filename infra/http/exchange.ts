@@ -6,6 +6,7 @@ import type { Caller } from '../../contracts/caller.ts';
 import { isAfter, laterOf, type Position } from '../../contracts/envelope.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import type { RouteSurface } from '../../contracts/http/route.ts';
+import type { ErrorStyle } from './errors.ts';
 import type { RequestContext } from './port.ts';
 
 /** How far the projections are, as the projection runtime knows it. */
@@ -32,6 +33,8 @@ function correlationIdOf(headers: IncomingHttpHeaders): string {
 
 export class Exchange implements RequestContext {
   readonly surface: RouteSurface;
+  /** In whose words a refusal is said. */
+  readonly errorStyle: ErrorStyle;
   readonly headers: IncomingHttpHeaders;
   readonly correlationId: string;
   caller: Caller | null = null;
@@ -49,7 +52,7 @@ export class Exchange implements RequestContext {
   #controller: AbortController | null = null;
 
   constructor(
-    surface: RouteSurface,
+    { surface, errors }: { readonly surface: RouteSurface; readonly errors: ErrorStyle },
     request: IncomingMessage,
     response: ServerResponse,
     settle: Settle,
@@ -57,6 +60,7 @@ export class Exchange implements RequestContext {
   ) {
     this.#trusts = trusts;
     this.surface = surface;
+    this.errorStyle = errors;
     this.headers = request.headers;
     this.correlationId = correlationIdOf(request.headers);
     this.#request = request;

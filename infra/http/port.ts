@@ -1,5 +1,5 @@
 /** What a route's handler gets and gives. The adapter (`server.ts`) does everything else from the route table. */
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { z } from 'zod';
 import type { Caller } from '../../contracts/caller.ts';
 import type { Position, Surface } from '../../contracts/envelope.ts';
@@ -33,9 +33,12 @@ export interface JsonAnswer {
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
 }
 
-/** An answer that the handler writes itself, e.g. server-sent events: it must begin with `writeHead`. */
+/**
+ * An answer that the handler writes itself, e.g. server-sent events: it must begin with `writeHead`. Routes without a
+ * body schema may read the request's body themselves.
+ */
 export interface StreamAnswer {
-  readonly stream: (response: ServerResponse) => void | Promise<void>;
+  readonly stream: (response: ServerResponse, request: IncomingMessage) => void | Promise<void>;
 }
 
 export type Answer = JsonAnswer | StreamAnswer;

@@ -12,9 +12,9 @@ import { Refusal, refuse } from '../../contracts/errors.ts';
 import { admits, isCommand, type RouteContract, type RouteSurface } from '../../contracts/http/route.ts';
 import type { Authenticator, ServiceTokens } from '../auth/port.ts';
 import type { Logger, Metrics, RouteMetrics } from '../telemetry/port.ts';
-import { type BodyLimits, ClientGone, parseJson, readBody } from './body.ts';
+import { type BodyLimits, ClientGone, isFormEncoded, parseJson, readBody } from './body.ts';
 import { createBudget } from './budget.ts';
-import { engineAway, failureOf, renderFailure } from './errors.ts';
+import { type ErrorStyle, engineAway, failureOf, renderFailure } from './errors.ts';
 import { Exchange, type Settle } from './exchange.ts';
 import {
   checkKey,
@@ -95,6 +95,7 @@ interface Target {
   readonly surface: RouteSurface;
   readonly method: string;
   readonly route: string;
+  readonly errors: ErrorStyle;
   readonly metrics: RouteMetrics;
   readonly work: (
     exchange: Exchange,
@@ -136,7 +137,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     } else if (failure.internal) logger.error({ err: error, correlationId }, 'a request failed unexpectedly');
     else if (failure.status >= 500)
       logger.warn({ err: error, correlationId }, 'a request could not be served');
-    return render(renderFailure(exchange.surface, failure, correlationId));
+    return render(renderFailure(exchange.errorStyle, failure, correlationId));
   }
 
   const renderAnswer = (answer: Answer): Outgoing => ('stream' in answer ? answer : render(answer));
@@ -197,9 +198,12 @@ export function createHttpApp(options: HttpAppOptions): Express {
       if (!isService) await unlessTooEarly(exchange, () => authorise(contract, exchange));
       let body: unknown;
       if (contract.body !== undefined || checkBody !== null) {
-        const bytes = await readBody(request, bodyLimits);
+        const isForm = contract.bodyType === 'form' && isFormEncoded(request);
+        const bytes = await readBody(request, bodyLimits, isForm);
         checkBody?.(bytes);
-        if (contract.body !== undefined) body = parseJson(bytes, bodyLimits);
+        if (contract.body !== undefined) {
+          body = isForm ? parseQuery(bytes.toString()) : parseJson(bytes, bodyLimits);
+        }
       }
       const query = contract.query === undefined ? undefined : parseQuery(search);
       const input = { ...validate({ params, query, body }), context: exchange };
@@ -244,6 +248,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
       surface,
       method,
       route: path,
+      errors: one.contract.errors ?? surface,
       metrics: metrics.route({ surface, method, route: path }),
       work: workOf(one),
     };
@@ -264,6 +269,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
       surface,
       method: known,
       route,
+      errors: surface,
       metrics: metrics.route({ surface, method: known, route }),
       work: async (exchange, request) => {
         if (options.starting) {
@@ -282,7 +288,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
           refuse('NOT_FOUND', 'Another process serves this: send it to the address of the whole deployment.');
         }
         const failure = failureOf(new Refusal('METHOD_NOT_ALLOWED', `Allowed here: ${allow}.`));
-        const answer = render(renderFailure(exchange.surface, failure, exchange.correlationId));
+        const answer = render(renderFailure(exchange.errorStyle, failure, exchange.correlationId));
         return { ...answer, headers: { ...answer.headers, Allow: allow } };
       },
     };
@@ -331,16 +337,16 @@ export function createHttpApp(options: HttpAppOptions): Express {
     response: ServerResponse,
     exchange: Exchange,
     answer: StreamAnswer,
-    isHead: boolean,
+    request: IncomingMessage,
   ): Promise<void> {
     for (const [name, value] of Object.entries({ ...securityHeaders, ...exchange.freshness() })) {
       if (!response.hasHeader(name)) response.setHeader(name, value);
     }
-    if (isHead) {
+    if (request.method === 'HEAD') {
       response.end();
       return;
     }
-    await answer.stream(response);
+    await answer.stream(response, request);
   }
 
   async function serve(
@@ -351,7 +357,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     search: string,
   ) {
     const startedMs = performance.now();
-    const exchange = new Exchange(target.surface, request, response, settle, (address) => trusts(address, 0));
+    const exchange = new Exchange(target, request, response, settle, (address) => trusts(address, 0));
     let endStreaming: (() => void) | null = null;
     response.on('close', () => {
       exchange.closed();
@@ -389,7 +395,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     }
     endStreaming = target.metrics.streaming();
     try {
-      await sendStream(response, exchange, outgoing, request.method === 'HEAD');
+      await sendStream(response, exchange, outgoing, request);
       target.metrics.answered(response.statusCode, performance.now() - startedMs);
     } catch (error) {
       const rendered = renderError(error, exchange);
@@ -405,8 +411,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     const path = pathOf(request);
     const method = routedMethod(request);
     const found = isRouted(method) ? router.find(method, path) : null;
-    const target: Target =
-      found?.store ?? unmatchedTarget(path.startsWith('/api/v1/') ? 'zerg' : 'luna', method ?? '');
+    const target: Target = found?.store ?? unmatchedTarget(surfaceAt(path), method ?? '');
     const question = url.indexOf('?');
     serve(target, request, response, found?.params ?? {}, question < 0 ? '' : url.slice(question + 1)).catch(
       (error: unknown) => {
@@ -436,6 +441,24 @@ export const createStartingApp = (
   });
 
 const { 'Cross-Origin-Resource-Policy': _policy, ...withoutPolicy } = securityHeaders;
+
+/** In whose words it is said that there is no such path: those of the surface that has others like it. */
+const surfacesByPath: readonly (readonly [prefix: string, surface: RouteSurface])[] = [
+  ['/api/v1/', 'zerg'],
+  ['/api/agents', 'trinity'],
+  ['/api/public/', 'trinity'],
+  ['/api/token', 'trinity'],
+  ['/api/chat/completions', 'agent-chat'],
+  ['/api/chat/stream', 'agent-chat'],
+  ['/api/conversations', 'agent-chat'],
+  ['/api/search', 'agent-chat'],
+  ['/api/models', 'agent-chat'],
+  ['/api/info', 'agent-chat'],
+  ['/api/cli/', 'agent-chat'],
+  ['/graphql', 'agent-chat'],
+];
+const surfaceAt = (path: string): RouteSurface =>
+  surfacesByPath.find(([prefix]) => path.startsWith(prefix))?.[1] ?? 'luna';
 
 /** HEAD is answered as GET, without the body. */
 const routedMethod = ({ method }: IncomingMessage): string | undefined =>
@@ -478,9 +501,9 @@ const REPLAY_HEADERS = { 'Idempotent-Replay': 'true', 'X-Idempotent-Replay': 'tr
 function asReplay(answer: Outgoing): Outgoing {
   if (!('stream' in answer)) return { ...answer, headers: { ...answer.headers, ...REPLAY_HEADERS } };
   return {
-    stream: (response) => {
+    stream: (response, request) => {
       for (const [name, value] of Object.entries(REPLAY_HEADERS)) response.setHeader(name, value);
-      return answer.stream(response);
+      return answer.stream(response, request);
     },
   };
 }
