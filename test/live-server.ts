@@ -162,6 +162,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
     ...{ store, bus, readModels, authenticator, logger },
     metrics: { liveClient: () => () => {} },
     commands: {
+      startConversation: () => Promise.reject(new Error('no live feed begins a conversation')),
       async sendMessage(input, issuer) {
         issued.push({ command: 'message', input, issuer });
         if (input.content === 'refuse me') refuse('CONFLICT', 'The conversation has ended.');

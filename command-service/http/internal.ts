@@ -1,7 +1,12 @@
 /** The commands that other processes pass on. `infra/commands/remote.ts` is the other side. */
 import type { ChatCommands } from '../../contracts/commands/conversation.ts';
 import { Refusal } from '../../contracts/errors.ts';
-import { passInterrupt, passMessage, refusalToSend } from '../../contracts/http/internal.ts';
+import {
+  passConversation,
+  passInterrupt,
+  passMessage,
+  refusalToSend,
+} from '../../contracts/http/internal.ts';
 import { type Endpoint, endpoint, type JsonAnswer } from '../../infra/http/port.ts';
 
 export interface InternalCommandDependencies {
@@ -11,6 +16,7 @@ export interface InternalCommandDependencies {
 // What was appended is not noted with `context.reached`: whoever passed the command on has read models of its own
 // to wait for, and gets the position.
 export const internalCommandEndpoints = ({ commands }: InternalCommandDependencies): Endpoint[] => [
+  endpoint(passConversation, ({ body }) => outcomeOf(commands.startConversation(body.input, body.issuer))),
   endpoint(passMessage, ({ body }) => outcomeOf(commands.sendMessage(body.input, body.issuer))),
   endpoint(passInterrupt, ({ body }) => outcomeOf(commands.interrupt(body.input, body.issuer))),
 ];

@@ -8,7 +8,9 @@ import type { Caller } from '../caller.ts';
 import type { Issuer } from '../commands/conversation.ts';
 import { actor, position, surface } from '../envelope.ts';
 import { Refusal, type RefusalCode, refusals } from '../errors.ts';
+import { type ClientPrompt, conversationKind, conversationMode, type Run } from '../events/conversation.ts';
 import { role } from '../events/identity.ts';
+import { conversationDocument } from '../read-models/documents.ts';
 import { permissions, route } from './route.ts';
 
 // ── who issues a command ──────────────────────────────────────────────────
@@ -67,6 +69,7 @@ export const refusalFrom = ({ code, message, issues, retryAfterSeconds, rateLimi
 const outcome = <Result extends z.ZodType>(result: Result) =>
   z.union([z.strictObject({ result }), z.strictObject({ refusal })]);
 
+export const conversationOutcome = outcome(z.strictObject({ conversation: conversationDocument, position }));
 export const messageOutcome = outcome(
   z.strictObject({ messageId: z.string(), turnId: z.string(), position, waiting: z.int().nonnegative() }),
 );
@@ -77,6 +80,28 @@ export const interruptOutcome = outcome(
 // ── routes ────────────────────────────────────────────────────────────────
 // What is in a command is checked by the command itself, so that its refusals are the same on every way.
 
+const asTheCommandChecks = <Value>() => z.unknown() as z.ZodType<Value>;
+
+export const passConversation = route({
+  surface: 'odeon',
+  method: 'POST',
+  path: '/internal/commands/start-conversation',
+  summary: 'Begins a conversation of a user whom the calling process has checked.',
+  access: 'service',
+  body: z.strictObject({
+    input: z.strictObject({
+      title: z.string().nullable(),
+      mode: conversationMode,
+      model: z.string().nullable(),
+      kind: conversationKind,
+      agent: z.strictObject({ id: z.string(), name: z.string() }).nullable(),
+      linkId: z.string().nullable(),
+    }),
+    issuer,
+  }),
+  answers: { 200: conversationOutcome },
+});
+
 export const passMessage = route({
   surface: 'odeon',
   method: 'POST',
@@ -84,7 +109,14 @@ export const passMessage = route({
   summary: 'Sends a message on behalf of a user whom the calling process has checked.',
   access: 'service',
   body: z.strictObject({
-    input: z.strictObject({ conversationId: z.string(), content: z.string(), model: z.string().nullable() }),
+    input: z.strictObject({
+      conversationId: z.string(),
+      content: z.string(),
+      model: z.string().nullable(),
+      instructions: z.string().nullable(),
+      run: asTheCommandChecks<Run | null>(),
+      prompt: asTheCommandChecks<ClientPrompt | null>(),
+    }),
     issuer,
   }),
   answers: { 200: messageOutcome },
@@ -103,4 +135,4 @@ export const passInterrupt = route({
   answers: { 200: interruptOutcome },
 });
 
-export const internalRoutes = [passMessage, passInterrupt] as const;
+export const internalRoutes = [passConversation, passMessage, passInterrupt] as const;

@@ -19,6 +19,8 @@ import { internalCommandEndpoints } from '../../command-service/http/internal.ts
 import type { ChatCommands, Issuer } from '../../contracts/commands/conversation.ts';
 import type { EventEnvelope } from '../../contracts/envelope.ts';
 import { Refusal } from '../../contracts/errors.ts';
+import type { ClientPrompt, Run } from '../../contracts/events/conversation.ts';
+import type { ConversationDocument } from '../../contracts/read-models/documents.ts';
 import { createServiceTokens } from '../auth/service-tokens.ts';
 import { createInProcessSignalBus } from '../bus/in-process.ts';
 import { StoreUnavailable } from '../event-store/port.ts';
@@ -39,7 +41,57 @@ const issuer = (changes: Partial<Issuer> = {}): Issuer => ({
   retried: false,
   ...changes,
 });
-const message = { conversationId: '0123456789ab', content: 'hello \ud83d\ude00 \u0000', model: null };
+const message = {
+  conversationId: '0123456789ab',
+  content: 'hello \ud83d\ude00 \u0000',
+  model: null,
+  instructions: null,
+  run: null,
+  prompt: null,
+};
+const beginning = {
+  title: 'Plans',
+  mode: 'build',
+  model: 'nano',
+  kind: 'chat',
+  agent: { id: 'a1', name: 'scout' },
+  linkId: null,
+} as const;
+const begun: ConversationDocument = {
+  ...{ id: '0123456789ab', owner: 'ada', title: 'Plans', mode: 'build', model: 'nano', surface: 'zerg' },
+  ...{ status: 'active', archived: false, kind: 'chat', agentId: 'a1', agentName: 'scout', linkId: null },
+  ...{ messageCount: 0, createdAt: '2026-03-01T10:00:00.000Z', updatedAt: '2026-03-01T10:00:00.000Z' },
+};
+const run: Run = {
+  agent: { id: 'a1', name: 'scout' },
+  trigger: 'manual',
+  parent: null,
+  orchestrationId: null,
+  tools: ['calculate'],
+  budget: { tokens: 1_000, cost: null, turns: 4 },
+  timeoutMs: 60_000,
+  maxAttempts: 2,
+  concurrency: 1,
+};
+const prompt: ClientPrompt = {
+  system: 'Answer in French.',
+  messages: [
+    { role: 'user', content: 'hello' },
+    {
+      role: 'assistant',
+      content: '',
+      toolRequests: [{ toolCallId: 'k', tool: 'clock', arguments: { zone: 'UTC' } }],
+    },
+    { role: 'tool', toolCallId: 'k', tool: 'clock', result: { time: '12:00' }, isError: false },
+  ],
+  afresh: true,
+  tools: [{ name: 'clock', description: 'The time.', parameters: { type: 'object' } }],
+  toolChoice: { tool: 'clock' },
+  settings: {
+    ...{ temperature: 0.5, topP: null, maxTokens: 100, stop: ['\n'] },
+    ...{ seed: 7, presencePenalty: null, frequencyPenalty: null },
+  },
+};
 const sent = { messageId: 'msg_1', turnId: 'turn_1', position: '17-4', waiting: 2 };
 
 async function refusalOf(command: Promise<unknown>): Promise<Refusal> {
@@ -50,6 +102,14 @@ async function refusalOf(command: Promise<unknown>): Promise<Refusal> {
   if (!(error instanceof Refusal)) throw error;
   return error;
 }
+
+/** Commands that all do the same. */
+const every = (act: () => Promise<never>): ChatCommands => ({
+  startConversation: act,
+  sendMessage: act,
+  interrupt: act,
+});
+const never = () => Promise.reject(new Error('it was carried out'));
 
 /** A command service whose commands the test stands for. */
 async function serve(
@@ -117,6 +177,10 @@ describe('Commands that are passed on to the command service', () => {
     const arrived: unknown[] = [];
     const service = opened(
       await serve({
+        startConversation: async (...command) => {
+          arrived.push(command);
+          return { conversation: begun, position: '17-3' };
+        },
         sendMessage: async (...command) => {
           arrived.push(command);
           return sent;
@@ -129,11 +193,19 @@ describe('Commands that are passed on to the command service', () => {
     );
     const commands = remote(`${service.url}/`);
     const by = issuer();
+    expect(await commands.startConversation(beginning, by)).to.deep.equal({
+      conversation: begun,
+      position: '17-3',
+    });
     expect(await commands.sendMessage(message, by)).to.deep.equal(sent);
+    const asked = { ...message, instructions: 'Be brief.', run, prompt };
+    expect(await commands.sendMessage(asked, by)).to.deep.equal(sent);
     const interrupt = { conversationId: '0123456789ab', turnId: null };
     expect(await commands.interrupt(interrupt, by)).to.deep.equal({ turnId: null, position: null });
     expect(arrived).to.deep.equal([
+      [beginning, by],
       [message, by],
+      [asked, by],
       [interrupt, by],
     ]);
     expect(service.logged.join()).to.include(by.correlationId);
@@ -150,11 +222,14 @@ describe('Commands that are passed on to the command service', () => {
       }),
     ];
     for (const refusal of refusals) {
-      const service = opened(
-        await serve({ sendMessage: () => Promise.reject(refusal), interrupt: () => Promise.reject(refusal) }),
-      );
-      const got = await refusalOf(remote(service.url).sendMessage(message, issuer()));
-      expect({ ...got, message: got.message }).to.deep.equal({ ...refusal, message: refusal.message });
+      const service = opened(await serve(every(() => Promise.reject(refusal))));
+      for (const command of [
+        remote(service.url).startConversation(beginning, issuer()),
+        remote(service.url).sendMessage(message, issuer()),
+      ]) {
+        const got = await refusalOf(command);
+        expect({ ...got, message: got.message }).to.deep.equal({ ...refusal, message: refusal.message });
+      }
     }
     expect(logged).to.deep.equal([]);
   });
@@ -165,12 +240,12 @@ describe('Commands that are passed on to the command service', () => {
       calls++;
       throw new StoreUnavailable('mongodb://secret:27017: ECONNREFUSED', { engine: 'read models' });
     };
-    const failing = opened(await serve({ sendMessage: fail, interrupt: fail }));
+    const failing = opened(await serve(every(fail)));
     const refusal = await refusalOf(remote(failing.url).sendMessage(message, issuer()));
     expect(refusal).to.include({ code: 'SERVICE_UNAVAILABLE', retryAfterSeconds: 5 });
     expect(refusal.message).to.equal('The read models cannot answer now: try again.');
 
-    const away = opened(await serve({ sendMessage: fail, interrupt: fail }, () => 'event store'));
+    const away = opened(await serve(every(fail), () => 'event store'));
     const gate = await refusalOf(remote(away.url).sendMessage(message, issuer()));
     expect(gate.message).to.equal('The event store cannot answer now: try again.');
     expect(calls).to.equal(1);
@@ -203,11 +278,11 @@ describe('Commands that are passed on to the command service', () => {
       const tries: Issuer[] = [];
       const service = opened(
         await serve({
+          ...every(never),
           sendMessage: async (_input, by) => {
             tries.push(by);
             return sent;
           },
-          interrupt: () => Promise.reject(new Error('not asked')),
         }),
       );
       const proxy = opened(
@@ -242,8 +317,7 @@ describe('Commands that are passed on to the command service', () => {
   });
 
   it('are not taken from a process with other keys', async () => {
-    const never = () => Promise.reject(new Error('it was carried out'));
-    const service = opened(await serve({ sendMessage: never, interrupt: never }));
+    const service = opened(await serve(every(never)));
     const others = createServiceTokens({ secret: Buffer.alloc(32, 2) });
     const commands = createRemoteChatCommands({ url: service.url, tokens: others, logger });
     const error = await commands.sendMessage(message, issuer()).catch((reason: unknown) => reason);
@@ -268,11 +342,7 @@ describe('Commands that are passed on to the command service', () => {
     });
     const by = issuer();
     const { conversationId } = message;
-    await bus.dispatch(
-      startConversation,
-      { conversationId, owner: 'ada', title: null, mode: 'build', model: null },
-      metaOf(issuer()),
-    );
+    await bus.dispatch(startConversation, { ...beginning, conversationId, owner: 'ada' }, metaOf(issuer()));
     const service = opened(await serve(createChatCommands(bus, signals)));
     const proxy = opened(
       await actingServer(

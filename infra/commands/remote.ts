@@ -6,9 +6,11 @@ import type { z } from 'zod';
 import type { ChatCommands, Issuer } from '../../contracts/commands/conversation.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import {
+  conversationOutcome,
   interruptOutcome,
   issuerToSend,
   messageOutcome,
+  passConversation,
   passInterrupt,
   passMessage,
   refusalFrom,
@@ -38,7 +40,7 @@ interface Way<Result> {
 }
 
 /**
- * Both commands throw the Refusal that the command service gave; or SERVICE_UNAVAILABLE when it cannot be reached or
+ * The commands throw the Refusal that the command service gave; or SERVICE_UNAVAILABLE when it cannot be reached or
  * does not answer in time, which leaves open whether the command was carried out: the same command id again is safe.
  * @throws Error when `url` is not one of HTTP, or holds credentials
  */
@@ -136,10 +138,26 @@ export function createRemoteChatCommands({
   }
 
   return {
-    sendMessage: ({ conversationId, content, model }, issuer) =>
+    startConversation: (
+      { title = null, mode = 'assistant', model = null, kind = 'chat', agent = null, linkId = null },
+      issuer,
+    ) =>
+      pass(
+        { route: passConversation, outcome: conversationOutcome },
+        { title, mode, model, kind, agent, linkId } satisfies z.input<
+          typeof passConversation.body & {}
+        >['input'],
+        issuer,
+      ),
+    sendMessage: (
+      { conversationId, content, model, instructions = null, run = null, prompt = null },
+      issuer,
+    ) =>
       pass(
         { route: passMessage, outcome: messageOutcome },
-        { conversationId, content, model } satisfies z.input<typeof passMessage.body & {}>['input'],
+        { conversationId, content, model, instructions, run, prompt } satisfies z.input<
+          typeof passMessage.body & {}
+        >['input'],
         issuer,
       ),
     interrupt: ({ conversationId, turnId }, issuer) =>
