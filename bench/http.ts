@@ -205,7 +205,15 @@ function interruptedTurn(): DecidedEvent[] {
   return [
     {
       type: 'MessageSent',
-      data: { messageId: `msg_${randomHex(24)}`, turnId, content: 'Hello?', model: null },
+      data: {
+        messageId: `msg_${randomHex(24)}`,
+        turnId,
+        content: 'Hello?',
+        model: null,
+        instructions: null,
+        run: null,
+        prompt: null,
+      },
     },
     { type: 'TurnStarted', data: { turnId, attempt: 1, worker: 'bench' } },
     {
@@ -223,6 +231,8 @@ function interruptedTurn(): DecidedEvent[] {
         usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
         costUsd: null,
         durationMs: 0,
+        finishReason: null,
+        toolRequests: [],
       },
     },
   ];

@@ -28,6 +28,8 @@ export interface TurnScript {
 }
 
 const usage = { promptTokens: 12, completionTokens: 7, cachedTokens: 2 };
+/** A message that asks for nothing in particular. */
+const plain = { model: null, instructions: null, run: null, prompt: null };
 const WORDS = ['light', ' and ', 'shade', ', ', 'né', ' 🙂', '\n', 'the ', 'a', ' sea', '.', ' "quoted"'];
 const pick = <T>(random: Random, items: readonly T[]): T => items[Math.floor(random() * items.length)]!;
 const someText = (random: Random, most: number): string =>
@@ -51,7 +53,7 @@ export function turnScript(random: Random, id: string): TurnScript {
   /** What the crashed call had said, for the next attempt to say again, or not. */
   let before = '';
 
-  say('MessageSent', { messageId: `user_${id}`, turnId, content: 'Hello?', model: null });
+  say('MessageSent', { messageId: `user_${id}`, turnId, content: 'Hello?', ...plain });
   say('TurnStarted', { turnId, attempt, worker: 'w1' });
   say('MessageRouted', {
     turnId,
@@ -134,6 +136,7 @@ export function turnScript(random: Random, id: string): TurnScript {
     ...{ turnId, messageId, content: finished, provider, model, requestedModel: null },
     decision: { route: 'tools' as const, class: 'chat' as const, confidence: 'estimate' as const },
     ...{ tried, toolsUsed: ['clock'], usage, costUsd: 0.001, durationMs: 20 },
+    ...{ finishReason: outcome === 'TurnCompleted' ? ('stop' as const) : null, toolRequests: [] },
   };
   if (outcome === 'TurnFailed') say(outcome, { ...end, reason: 'nobody answered' });
   else say(outcome, end);
@@ -146,10 +149,11 @@ function sayQueued(
   id: string,
 ): void {
   const turnId = `turn_${id}_queued`;
-  say('MessageSent', { messageId: `user_${id}_q`, turnId, content: 'And?', model: null });
+  say('MessageSent', { messageId: `user_${id}_q`, turnId, content: 'And?', ...plain });
   say('TurnInterrupted', {
     ...{ turnId, messageId: `msg_${id}_q`, content: '', provider: null, model: null, requestedModel: null },
     ...{ decision: null, tried: [], toolsUsed: [], costUsd: 0, durationMs: 0 },
+    ...{ finishReason: null, toolRequests: [] },
     usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
   });
 }
@@ -170,7 +174,7 @@ export const newEvent = (
 ): NewEvent => ({
   id: randomUUID(),
   type,
-  schemaVersion: 1,
+  schemaVersion: catalogue[type].version,
   owner,
   actor: { kind: 'user', id: owner },
   correlationId,

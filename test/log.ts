@@ -46,7 +46,10 @@ export function createLog(owner = 'ada', begin = '2026-03-01T10:00:00.000Z'): Lo
 }
 
 /** How a turn ended, for the events that say so. */
-export const outcome = (turnId: string, changes: Partial<EventData<'TurnCompleted'>> = {}) => ({
+export const outcome = (
+  turnId: string,
+  changes: Partial<EventData<'TurnCompleted'>> = {},
+): EventData<'TurnCompleted'> => ({
   turnId,
   messageId: `msg_of_${turnId}`,
   content: 'Six times seven is 42.',
@@ -59,6 +62,8 @@ export const outcome = (turnId: string, changes: Partial<EventData<'TurnComplete
   usage: { promptTokens: 100, completionTokens: 20, cachedTokens: 10 },
   costUsd: 0.002,
   durationMs: 2_000,
+  finishReason: 'stop' as const,
+  toolRequests: [],
   ...changes,
 });
 

@@ -84,7 +84,15 @@ describe('the past and the present', () => {
     } as const;
     await each(all, (id) => event('ConversationStarted', ownerOf(id), begun));
     await each(all, (id) =>
-      event('MessageSent', ownerOf(id), { messageId: `m${id}`, turnId: id, content: 'hi', model: null }),
+      event('MessageSent', ownerOf(id), {
+        messageId: `m${id}`,
+        turnId: id,
+        content: 'hi',
+        model: null,
+        instructions: null,
+        run: null,
+        prompt: null,
+      }),
     );
     await each(all, (id) => event('ModelAnswered', ownerOf(id), answered(id)));
     await each(

@@ -26,15 +26,26 @@ type Decided = DecidedEvent<ConversationEventType>;
 const given = (...events: Decided[]) => givenOf(conversation, ...events);
 
 const conversationId = conversationIdFor('start');
+const beginning = {
+  title: 'Plans',
+  mode: 'assistant',
+  model: null,
+  kind: 'chat',
+  agent: null,
+  linkId: null,
+} as const;
 const started: Decided = {
   type: 'ConversationStarted',
-  data: { title: 'Plans', mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null },
+  data: beginning,
 };
 const message = (name: string) => ({
   messageId: messageIdFor(name),
   turnId: turnIdFor(name),
   content: `message ${name}`,
   model: null,
+  instructions: null,
+  run: null,
+  prompt: null,
 });
 const sent = (name: string): Decided => ({ type: 'MessageSent', data: message(name) });
 const begun = (name: string, worker = 'w1', attempt = 1): Decided => ({
@@ -62,8 +73,13 @@ const outcome = (name: string) => ({
   usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
   costUsd: 0,
   durationMs: 0,
+  finishReason: null,
+  toolRequests: [],
 });
-const completed = (name: string): TurnStep => ({ type: 'TurnCompleted', data: outcome(name) });
+const completed = (name: string): TurnStep => ({
+  type: 'TurnCompleted',
+  data: { ...outcome(name), finishReason: 'stop' },
+});
 const cancelled = (name: string): TurnStep => ({ type: 'TurnInterrupted', data: outcome(name) });
 const ended: Decided = { type: 'ConversationEnded', data: {} };
 const deleted: Decided = { type: 'ConversationDeleted', data: {} };
@@ -83,7 +99,7 @@ const stranger = caller('stranger', rolePermissions.user);
 const admin = caller('admin', rolePermissions.admin);
 
 describe('starting a conversation', () => {
-  const input = { conversationId, owner: OWNER, title: 'Plans', mode: 'assistant', model: null } as const;
+  const input = { conversationId, owner: OWNER, ...beginning };
   it('records how it begins', () => given().when(startConversation, input).then(started));
   it('is refused under an id that is taken', () =>
     given(started).when(startConversation, input).refused('CONFLICT'));

@@ -167,7 +167,16 @@ describe('the turn process', () => {
     const conversationId = conversationIdFor(name);
     await bus.dispatch(
       startConversation,
-      { conversationId, owner: OWNER, title: null, mode: 'assistant', model: null },
+      {
+        conversationId,
+        owner: OWNER,
+        title: null,
+        mode: 'assistant',
+        model: null,
+        kind: 'chat',
+        agent: null,
+        linkId: null,
+      },
       meta(`start ${name}`),
     );
     return conversationId;
@@ -176,7 +185,16 @@ describe('the turn process', () => {
   const send = (conversationId: string, content: string, name = content) =>
     bus.dispatch(
       sendMessage,
-      { conversationId, messageId: messageIdFor(name), turnId: turnIdFor(name), content, model: null },
+      {
+        conversationId,
+        messageId: messageIdFor(name),
+        turnId: turnIdFor(name),
+        content,
+        model: null,
+        instructions: null,
+        run: null,
+        prompt: null,
+      },
       meta(`send ${name}`),
     );
 
