@@ -1,6 +1,7 @@
 /** The documents that the projections make: one read model each, which every surface renders in its own words. */
 import { z } from 'zod';
 import { actor, surface } from '../envelope.ts';
+import { agentDefinition } from '../events/agent.ts';
 import {
   answerDecision,
   conversationKind,
@@ -151,6 +152,16 @@ export const activityDocument = z.object({
 });
 export type ActivityDocument = z.infer<typeof activityDocument>;
 
+/** `agents`, id = agent id. A deleted agent has no document. Ready-made agents belong to `system`. */
+export const agentDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  ...agentDefinition.shape,
+  createdAt: z.string(),
+  updatedAt: z.string(),
+});
+export type AgentDocument = z.infer<typeof agentDocument>;
+
 /** `facts`, id = fact id. A forgotten fact has no document. */
 export const factDocument = z.object({
   id: z.string(),
@@ -230,6 +241,7 @@ export interface Collections {
   conversations: ConversationDocument;
   messages: MessageDocument;
   turns: TurnDocument;
+  agents: AgentDocument;
   activity: ActivityDocument;
   facts: FactDocument;
   users: UserDocument;

@@ -9,15 +9,14 @@
  *   minute after it (`logins.ts`). The client comes again with its cursor and is told 401. A turn's answer to the
  *   request that began it ends with the turn instead.
  */
-import type { IncomingHttpHeaders, Server, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, Server } from 'node:http';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import type { ChatCommands } from '../../contracts/commands/conversation.ts';
 import { isAfter, type Position } from '../../contracts/envelope.ts';
-import { Refusal, refuse } from '../../contracts/errors.ts';
+import { refuse } from '../../contracts/errors.ts';
 import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
 import * as routes from '../../contracts/http/live.ts';
 import type { TurnFeeds } from '../../contracts/live/feeds.ts';
-import { frameId } from '../../contracts/live/frames.ts';
 import type {
   ActivityDocument,
   ConversationDocument,
@@ -26,17 +25,18 @@ import type {
 import type { Authenticator } from '../../infra/auth/port.ts';
 import type { SignalBus } from '../../infra/bus/port.ts';
 import type { EventFilter, EventStore } from '../../infra/event-store/port.ts';
-import { callerOf, type Endpoint, endpoint, type RequestContext } from '../../infra/http/port.ts';
+import { callerOf, type Endpoint, endpoint } from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
 import { activityConnected, activityFeeds } from './activity.ts';
-import { BEGINNING, type Cursor, formatCursor, parseCursor } from './cursor.ts';
-import { conversationFeed, type Feed, resyncOf, type Start, sse } from './feed.ts';
+import { BEGINNING, type Cursor, formatCursor } from './cursor.ts';
+import { conversationFeed, sse } from './feed.ts';
 import { createHub, type HubStats } from './hub.ts';
 import { logFeeds } from './log.ts';
-import { createLogins, type OpenLogin } from './logins.ts';
+import { createLogins } from './logins.ts';
 import { lunaTurn } from './luna.ts';
-import { responseSink } from './sink.ts';
+import { createStreams, invalid, reader, type Streams } from './streams.ts';
+import { turnFeed } from './turn-formats.ts';
 import { createWebSockets } from './websocket.ts';
 import { connected, fromNow, zergConversation } from './zerg.ts';
 
@@ -82,6 +82,8 @@ export interface LiveDependencies {
 
 export interface Live {
   readonly turnFeeds: TurnFeeds;
+  /** For the surfaces that have feeds of their own. */
+  readonly streams: Streams;
   readonly endpoints: readonly Endpoint[];
   /** Every event up to here has been given to the live readers. */
   position(): Position;
@@ -92,14 +94,6 @@ export interface Live {
   close(): Promise<void>;
 }
 
-const HEADERS = {
-  'Content-Type': 'text/event-stream; charset=utf-8',
-  'Cache-Control': 'no-cache, no-transform',
-  // Proxies (nginx) would hold frames back.
-  'X-Accel-Buffering': 'no',
-};
-const RETRY = 'retry: 3000\n\n';
-
 export async function createLive(dependencies: LiveDependencies): Promise<Live> {
   const { store, bus, readModels, authenticator, logger, metrics } = dependencies;
   const timing = { ...liveTiming, ...dependencies.timing };
@@ -108,65 +102,8 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   const activityFeed = activityFeeds(dependencies.activityRow);
   const logFeed = logFeeds();
 
-  const isBeyond = async (position: Position): Promise<boolean> =>
-    isAfter(position, hub.position()) && isAfter(position, await store.end());
-
-  /** `begin`: for who resumes nothing, or nothing that this log knows. */
-  async function resume(id: string | undefined, begin: Cursor): Promise<Start> {
-    if (id === undefined) return { cursor: begin, resync: null };
-    const cursor = parseCursor(id);
-    if (!(await isBeyond(cursor.position))) return { cursor, resync: null };
-    return { cursor: begin, resync: `The log has not come as far as ${id}: this feed begins anew.` };
-  }
-
-  /** The header is newer than the query of the same URL. */
-  async function resumed(
-    context: RequestContext,
-    query: { lastEventId?: string | undefined },
-    begin: Cursor,
-  ): Promise<Start> {
-    const header = context.headers['last-event-id'];
-    if (typeof header !== 'string' || header === '') return resume(query.lastEventId, begin);
-    if (!frameId.safeParse(header).success) {
-      throw invalid(
-        ['headers', 'last-event-id'],
-        'The Last-Event-ID header is not the id of a frame of this feed',
-      );
-    }
-    return resume(header, begin);
-  }
-
-  interface Opening {
-    readonly feed: Feed;
-    readonly start: Start;
-    /** For the metrics. */
-    readonly kind: string;
-    /** What comes before the feed. */
-    readonly greeting?: string;
-    readonly headers?: Record<string, string>;
-    /** None: the stream ends by itself. */
-    readonly login?: { readonly caller: Caller; readonly may: OpenLogin['may'] };
-  }
-
-  function open(response: ServerResponse, { feed, start, kind, greeting, headers, login }: Opening): void {
-    const left = metrics.liveClient(kind);
-    const sink = responseSink(response);
-    response.writeHead(200, { ...HEADERS, ...headers });
-    sink.write([Buffer.from(RETRY + resyncOf(feed, start) + (greeting ?? ''))]);
-    const { end } = hub.subscribe(feed, start.cursor, sink);
-    const watched = login && logins.watch(login.caller, { may: login.may, end });
-    sink.onClose(() => {
-      watched?.forget();
-      left();
-    });
-  }
-
-  /** Reads conversations, and among them those of the owner (null: everybody's). */
-  const reader =
-    (owner: string | null): OpenLogin['may'] =>
-    (caller) =>
-      caller.permissions.has('chat:read') &&
-      (owner === null ? caller.permissions.has('all:read') : sees(caller, owner));
+  const streams = createStreams({ store, hub, logins, metrics });
+  const { isBeyond, resumed, open, now } = streams;
 
   // ── routes ──────────────────────────────────────────────────────────────
   const endpoints: Endpoint[] = [
@@ -225,8 +162,6 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     }),
   ];
 
-  const now = (): Cursor => ({ position: hub.position(), read: null });
-
   /** Whether the turn's last event lies at or before the cursor. */
   async function hasRead(
     { position }: Cursor,
@@ -240,18 +175,19 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     return false;
   }
 
-  const webSockets = createWebSockets({ ...dependencies, ...timing, hub, logins, resume });
+  const webSockets = createWebSockets({ ...dependencies, ...timing, hub, logins, resume: streams.resume });
 
   return {
     turnFeeds: {
-      streamTurn(response, { conversationId, turnId, after, headers = {} }) {
-        const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId });
+      streamTurn(response, { conversationId, turnId, after, headers = {}, format = { name: 'luna' } }) {
+        const feed = turnFeed(format, { conversationId, turnId });
         const start = { cursor: { position: after, read: null }, resync: null };
         open(response, { feed, start, kind: 'turn', headers });
       },
       turnEnded: ({ conversationId, turnId, after }, signal) =>
         hub.turnEnded({ stream: `conversation-${conversationId}`, turnId, after }, signal),
     },
+    streams,
     endpoints,
     position: hub.position,
     attachWebSockets: webSockets.attach,
@@ -263,9 +199,6 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     },
   };
 }
-
-const invalid = (path: readonly string[], message: string): Refusal =>
-  new Refusal('VALIDATION_ERROR', `${message}.`, { issues: [{ path, message }] });
 
 function filterOf(query: {
   stream?: string | undefined;

@@ -1,0 +1,113 @@
+/** Opens live feeds over HTTP: where a reader begins, what every stream begins with, and for how long it may go on. */
+import type { ServerResponse } from 'node:http';
+import { type Caller, sees } from '../../contracts/caller.ts';
+import { isAfter, type Position } from '../../contracts/envelope.ts';
+import { Refusal } from '../../contracts/errors.ts';
+import { frameId } from '../../contracts/live/frames.ts';
+import type { EventStore } from '../../infra/event-store/port.ts';
+import type { RequestContext } from '../../infra/http/port.ts';
+import type { Metrics } from '../../infra/telemetry/port.ts';
+import { type Cursor, parseCursor } from './cursor.ts';
+import { type Feed, resyncOf, type Start } from './feed.ts';
+import type { Hub } from './hub.ts';
+import type { Logins, OpenLogin } from './logins.ts';
+import { responseSink } from './sink.ts';
+
+const HEADERS = {
+  'Content-Type': 'text/event-stream; charset=utf-8',
+  'Cache-Control': 'no-cache, no-transform',
+  // Proxies (nginx) would hold frames back.
+  'X-Accel-Buffering': 'no',
+};
+const RETRY = 'retry: 3000\n\n';
+
+export interface Opening {
+  readonly feed: Feed;
+  readonly start: Start;
+  /** For the metrics. */
+  readonly kind: string;
+  /** What comes before the feed. */
+  readonly greeting?: string;
+  /** Beside those of an event stream, or in place of them. */
+  readonly headers?: Record<string, string>;
+  /** None: the stream ends by itself. */
+  readonly login?: { readonly caller: Caller; readonly may: OpenLogin['may'] };
+}
+
+export interface Streams {
+  /** Whether the log has not come so far. */
+  isBeyond(position: Position): Promise<boolean>;
+  /** `begin`: for who resumes nothing, or nothing that this log knows. */
+  resume(id: string | undefined, begin: Cursor): Promise<Start>;
+  /** As the request's `Last-Event-ID` (or `lastEventId`) says. @throws Refusal VALIDATION_ERROR */
+  resumed(
+    context: RequestContext,
+    query: { lastEventId?: string | undefined },
+    begin: Cursor,
+  ): Promise<Start>;
+  /** Answers with the feed until either side ends it. */
+  open(response: ServerResponse, opening: Opening): void;
+  /** Where a feed begins that shows what happens from now on. */
+  now(): Cursor;
+}
+
+export interface StreamsDependencies {
+  readonly store: Pick<EventStore, 'end'>;
+  readonly hub: Hub;
+  readonly logins: Logins;
+  readonly metrics: Pick<Metrics, 'liveClient'>;
+}
+
+export function createStreams({ store, hub, logins, metrics }: StreamsDependencies): Streams {
+  const isBeyond = async (position: Position): Promise<boolean> =>
+    isAfter(position, hub.position()) && isAfter(position, await store.end());
+
+  async function resume(id: string | undefined, begin: Cursor): Promise<Start> {
+    if (id === undefined) return { cursor: begin, resync: null };
+    const cursor = parseCursor(id);
+    if (!(await isBeyond(cursor.position))) return { cursor, resync: null };
+    return { cursor: begin, resync: `The log has not come as far as ${id}: this feed begins anew.` };
+  }
+
+  return {
+    isBeyond,
+    resume,
+    /** The header is newer than the query of the same URL. */
+    async resumed(context, query, begin) {
+      const header = context.headers['last-event-id'];
+      if (typeof header !== 'string' || header === '') return resume(query.lastEventId, begin);
+      if (!frameId.safeParse(header).success) {
+        throw invalid(
+          ['headers', 'last-event-id'],
+          'The Last-Event-ID header is not the id of a frame of this feed',
+        );
+      }
+      return resume(header, begin);
+    },
+    open(response, { feed, start, kind, greeting, headers, login }) {
+      const left = metrics.liveClient(kind);
+      const sink = responseSink(response);
+      response.writeHead(200, { ...HEADERS, ...headers });
+      sink.write([
+        Buffer.from((feed.transport.name === 'sse' ? RETRY : '') + resyncOf(feed, start) + (greeting ?? '')),
+      ]);
+      const { end } = hub.subscribe(feed, start.cursor, sink);
+      const watched = login && logins.watch(login.caller, { may: login.may, end });
+      sink.onClose(() => {
+        watched?.forget();
+        left();
+      });
+    },
+    now: () => ({ position: hub.position(), read: null }),
+  };
+}
+
+/** Reads conversations, and among them those of the owner (null: everybody's). */
+export const reader =
+  (owner: string | null): OpenLogin['may'] =>
+  (caller) =>
+    caller.permissions.has('chat:read') &&
+    (owner === null ? caller.permissions.has('all:read') : sees(caller, owner));
+
+export const invalid = (path: readonly string[], message: string): Refusal =>
+  new Refusal('VALIDATION_ERROR', `${message}.`, { issues: [{ path, message }] });
