@@ -11,7 +11,13 @@ const versions = (definition: EventDefinition) =>
 function valuesAt(data: unknown, path: readonly string[]): unknown[] {
   const [first, ...rest] = path;
   if (first === undefined) return [data];
-  if (first === '*') return (data as unknown[]).flatMap((element) => valuesAt(element, rest));
+  if (first === '*') {
+    const elements = data as object[];
+    // Where elements are of several kinds, a path is one of some of them.
+    const having = elements.filter((element) => rest[0] === undefined || Object.hasOwn(element, rest[0]));
+    if (elements.length > 0) expect(having, `elements with ${rest.join('.')}`).not.to.deep.equal([]);
+    return having.flatMap((element) => valuesAt(element, rest));
+  }
   expect(data).to.have.property(first);
   return valuesAt((data as Record<string, unknown>)[first], rest);
 }

@@ -50,7 +50,7 @@ export const orchestrationEvents = {
       /** The turn that asked for it; null when a request from outside did. */
       parent: z.strictObject({ conversationId: z.string(), turnId: z.string() }).nullable(),
     }),
-    ['task', 'context', 'steps.*.task'],
+    ['task', 'context', 'steps.*.task', 'steps.*.question'],
   ),
   /** A worker takes it: the claim that makes it the only one to record steps of it. */
   OrchestrationStarted: event(z.strictObject({ attempt: z.int().positive(), worker: z.string() })),
