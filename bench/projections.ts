@@ -8,6 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
+import { catalogue } from '../contracts/events/catalogue.ts';
 import type { ConversationDocument } from '../contracts/read-models/documents.ts';
 import { INSERT, openForReading, openForWriting } from '../infra/event-store/sqlite/schema.ts';
 import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
@@ -96,11 +97,14 @@ function catchUpByHand(directory: string, file: string): Run {
     CREATE TABLE checkpoint (position TEXT NOT NULL, seen INTEGER NOT NULL);
     INSERT INTO checkpoint VALUES ('0', 0);
     CREATE TABLE conversations (id TEXT NOT NULL PRIMARY KEY, position TEXT NOT NULL, body TEXT NOT NULL,
-      owner NOT NULL, archived NOT NULL, status NOT NULL);
-    CREATE INDEX c0 ON conversations (owner, archived, position, id);
-    CREATE INDEX c1 ON conversations (owner, status, position, id);
-    CREATE INDEX c2 ON conversations (archived, position, id);
-    CREATE INDEX c3 ON conversations (status, position, id);
+      owner NOT NULL, kind NOT NULL, archived NOT NULL, status NOT NULL, agentId, linkId);
+    CREATE INDEX c0 ON conversations (owner, kind, archived, position, id);
+    CREATE INDEX c1 ON conversations (owner, kind, status, position, id);
+    CREATE INDEX c2 ON conversations (kind, archived, position, id);
+    CREATE INDEX c3 ON conversations (kind, status, position, id);
+    CREATE INDEX c4 ON conversations (owner, agentId, position, id);
+    CREATE INDEX c5 ON conversations (agentId, position, id);
+    CREATE INDEX c6 ON conversations (linkId, position, id);
     CREATE TABLE messages (id TEXT NOT NULL PRIMARY KEY, position TEXT NOT NULL, body TEXT NOT NULL,
       conversationId NOT NULL, revision NOT NULL, owner NOT NULL);
     CREATE INDEX m0 ON messages (conversationId, revision, id);
@@ -112,8 +116,9 @@ function catchUpByHand(directory: string, file: string): Run {
   );
   const select = db.prepare<[string], { body: string }>('SELECT body FROM conversations WHERE id = ?');
   const putConversation = db.prepare(
-    `INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET position = excluded.position,
-     body = excluded.body, owner = excluded.owner, archived = excluded.archived, status = excluded.status`,
+    `INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET position = excluded.position,
+     body = excluded.body, owner = excluded.owner, kind = excluded.kind, archived = excluded.archived,
+     status = excluded.status, agentId = excluded.agentId, linkId = excluded.linkId`,
   );
   const putMessage = db.prepare(
     `INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET position = excluded.position,
@@ -137,6 +142,10 @@ function catchUpByHand(directory: string, file: string): Run {
           surface: JSON.parse(row.meta!).surface,
           status: 'active',
           archived: false,
+          kind: data.kind,
+          agentId: data.agent?.id ?? null,
+          agentName: data.agent?.name ?? null,
+          linkId: data.linkId,
           messageCount: 0,
           createdAt: row.time!,
           updatedAt: row.time!,
@@ -166,7 +175,8 @@ function catchUpByHand(directory: string, file: string): Run {
     }
     for (const [id, { body, position }] of touched) {
       const text = JSON.stringify(body);
-      putConversation.run(id, position, text, body.owner, Number(body.archived), body.status);
+      const { owner, kind, archived, status, agentId, linkId } = body;
+      putConversation.run(id, position, text, owner, kind, Number(archived), status, agentId, linkId);
     }
     setCheckpoint.run(String(rows.at(-1)!.position), rows.length);
   });
@@ -192,6 +202,7 @@ function fillLog(directory: string, events: number): void {
     const time = new Date().toISOString();
     for (let n = from; n < upTo; n++) {
       const started = n < CONVERSATIONS;
+      const type = started ? 'ConversationStarted' : 'MessageSent';
       const data = started
         ? { title: null, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null }
         : {
@@ -199,14 +210,17 @@ function fillLog(directory: string, events: number): void {
             turnId: `turn-${n}`,
             content: 'What did the committee decide about the position in gold, and who voted against it?',
             model: null,
+            instructions: null,
+            run: null,
+            prompt: null,
           };
       insert.run(
         n + 1,
         randomUUID(),
         `conversation-${(n * 7) % CONVERSATIONS}`,
         Math.floor(n / CONVERSATIONS),
-        started ? 'ConversationStarted' : 'MessageSent',
-        1,
+        type,
+        catalogue[type].version,
         `user-${n % 16}`,
         randomUUID(),
         time,

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import kafkajs, { type KafkaMessage, type Producer, type ProducerConfig } from 'kafkajs';
 import type { NewEvent } from '../../contracts/envelope.ts';
+import { catalogue } from '../../contracts/events/catalogue.ts';
 import { createKafka, type Kafka } from '../../infra/bus/kafka/client.ts';
 import { openKafkaSignalBus } from '../../infra/bus/kafka/signals.ts';
 import { ensureTopics, type Topics } from '../../infra/bus/kafka/topics.ts';
@@ -82,22 +83,25 @@ export function eventNumber(n: number, conversations: number): { stream: string;
   const [type, data] =
     n < conversations
       ? [
-          'ConversationStarted',
+          'ConversationStarted' as const,
           { title: null, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null },
         ]
       : [
-          'MessageSent',
+          'MessageSent' as const,
           {
             messageId: randomUUID(),
             turnId: `turn-${n}`,
             content: 'What did the committee decide about the position in gold, and who voted against it?',
             model: null,
+            instructions: null,
+            run: null,
+            prompt: null,
           },
         ];
   const event: NewEvent = {
     id: randomUUID(),
     type,
-    schemaVersion: 1,
+    schemaVersion: catalogue[type].version,
     owner,
     actor: { kind: 'user', id: owner },
     correlationId: randomUUID(),
