@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { catalogue, type EventData, type EventType } from '../contracts/events/catalogue.ts';
+import type { Run } from '../contracts/events/conversation.ts';
 import { activityDocument } from '../contracts/read-models/documents.ts';
 import { answered, createLog, decision, outcome } from '../test/log.ts';
 import { activity, activityRow, activityTypes } from './activity.ts';
@@ -9,6 +10,26 @@ import { fold } from './fold.ts';
 const HIDDEN = 'classified';
 const turnId = 't1';
 const call = { turnId, callId: 'a', provider: 'openai', model: 'gpt-5' };
+
+const agent = { id: 'a1', name: 'scout' };
+const definition: EventData<'AgentChanged'> = {
+  ...{ description: HIDDEN, instructions: HIDDEN, model: null, tools: ['calculate'] },
+  budget: { tokens: null, cost: null, turns: 4 },
+  policy: { timeoutMs: 60_000, maxAttempts: 2, concurrency: 3, queueLength: 20 },
+  ...{ shared: false, aliases: [] },
+};
+const used = { reason: null, tokens: 120, costUsd: 0.002, durationMs: 9 };
+const member: EventData<'CouncilMemberChanged'> = {
+  ...{ name: 'vega', displayName: 'Vega', role: 'Analyst', personality: HIDDEN, instructions: HIDDEN },
+  ...{ avatarEmoji: '*', color: '#36c', order: 1, active: true },
+};
+const material = { id: 'm1', title: HIDDEN, text: HIDDEN, tool: 'calculate' };
+const voice = {
+  model: 'openai/gpt-5',
+  usage: { promptTokens: 100, completionTokens: 20, cachedTokens: 0 },
+  costUsd: 0.002,
+  durationMs: 9,
+};
 
 const one: { readonly [Type in EventType]: EventData<Type> } = {
   ConversationStarted: {
@@ -30,7 +51,7 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
     turnId,
     content: HIDDEN,
     model: null,
-    instructions: null,
+    instructions: HIDDEN,
     run: null,
     prompt: null,
   },
@@ -55,6 +76,59 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
   TurnCompleted: outcome(turnId, { content: HIDDEN }),
   TurnInterrupted: outcome(turnId, { content: HIDDEN }),
   TurnFailed: { ...outcome(turnId, { content: HIDDEN }), reason: 'nobody answered' },
+  AgentCreated: { name: 'scout', ...definition },
+  AgentChanged: definition,
+  AgentDeleted: {},
+  OrchestrationRequested: {
+    ...{ kind: 'delegation', task: HIDDEN, context: { secret: HIDDEN }, parallel: false },
+    ...{ timeoutMs: 60_000, parent: { conversationId: 'c1', turnId } },
+    steps: [
+      { kind: 'run', id: 's1', agent, task: HIDDEN, after: [] },
+      { kind: 'judgement', id: 's2', judges: 's1', question: HIDDEN, after: ['s1'] },
+    ],
+  },
+  OrchestrationStarted: { attempt: 1, worker: 'w' },
+  OrchestrationReleased: { worker: 'w' },
+  StepStarted: { kind: 'run', stepId: 's1', conversationId: 'c1', turnId },
+  StepEnded: { stepId: 's1', outcome: 'completed', result: HIDDEN, ...used },
+  OrchestrationCancelRequested: {},
+  OrchestrationEnded: { outcome: 'completed', result: HIDDEN, ...used },
+  CouncilMemberChanged: member,
+  CouncilMemberRemoved: { name: 'vega' },
+  AutonomousSessionStarted: { sessionId: 's', deliberationId: 'd', task: HIDDEN, mode: 'research' },
+  AutonomousSessionStopRequested: { sessionId: 's' },
+  AutonomousSessionEnded: { sessionId: 's', outcome: 'completed' },
+  DeliberationOpened: {
+    ...{ topic: HIDDEN, purpose: 'autonomous', material: [material], members: [member] },
+    ...{ maxLoops: 3, maxToolUses: 6, sessionId: 's', mode: 'standard' },
+  },
+  DeliberationStarted: { attempt: 1, worker: 'w' },
+  DeliberationReleased: { worker: 'w' },
+  PhaseStarted: { phase: 'votes', loop: 1 },
+  MaterialGathered: {
+    ...{ phase: 'research', loop: 1, tool: 'calculate', arguments: { secret: HIDDEN }, material },
+    ...{ isError: false, durationMs: 3 },
+  },
+  MemberSpoke: {
+    ...{ phase: 'statements', loop: 1, member: 'vega', kind: 'objection' },
+    ...{ text: HIDDEN, cites: ['m1'], voice },
+  },
+  VoteCast: { loop: 1, member: 'vega', vote: 'against', reason: HIDDEN, voice },
+  PhaseEnded: { phase: 'votes', loop: 1 },
+  DecisionReached: {
+    ...{ loop: 2, outcome: 'approved', decision: HIDDEN, by: 'majority' },
+    tally: { for: 4, against: 1, abstain: 0 },
+    dissent: [{ member: 'vega', reason: HIDDEN }],
+  },
+  ActionTaken: { action: 'delegation started', detail: HIDDEN, decisionId: 'e1' },
+  DeliberationStopRequested: {},
+  DeliberationEnded: {
+    ...{ outcome: 'decided', reason: null, usage: voice.usage, costUsd: voice.costUsd },
+    durationMs: 9,
+  },
+  PublicLinkCreated: { agent, name: HIDDEN, tokenHash: HIDDEN, expiresAt: null },
+  PublicLinkChanged: { name: HIDDEN, expiresAt: null, enabled: true },
+  PublicLinkDeleted: {},
   FactRemembered: {
     ...{ factId: 'f', category: 'work', key: HIDDEN, value: HIDDEN, confidence: 1 },
     ...{ conversationId: 'c1', turnId },
@@ -130,6 +204,32 @@ describe('the activity projection', () => {
     expect(rowOf('ModelAnswered', { costUsd: null })?.message).to.equal(
       '100 tokens in, 20 out, cost unknown',
     );
+  });
+
+  it('says which agent a message is for', () => {
+    const run: Run = {
+      ...{ agent, trigger: 'manual', parent: null, orchestrationId: null, tools: null },
+      ...{ budget: definition.budget, timeoutMs: 60_000, maxAttempts: 1, concurrency: 1 },
+    };
+    expect(rowOf('MessageSent')?.title).to.equal('Message sent');
+    expect(rowOf('MessageSent', { run })?.title).to.equal('Message sent to scout');
+    expect(rowOf('ConversationStarted', { agent })?.title).to.equal('Conversation with scout started');
+  });
+
+  it('says how work over several agents and a deliberation ended', () => {
+    expect(rowOf('OrchestrationEnded')).to.include({ level: 'success', message: '120 tokens, $0.002' });
+    expect(rowOf('OrchestrationEnded', { outcome: 'partial', reason: 'one failed' })).to.include({
+      ...{ level: 'warn', title: 'Orchestration completed in part', message: 'one failed' },
+    });
+    expect(rowOf('StepEnded', { outcome: 'failed', reason: 'x'.repeat(5_000) })).to.include({
+      level: 'error',
+    });
+    expect(rowOf('StepEnded', { outcome: 'failed', reason: 'x'.repeat(5_000) })?.message).to.have.length(301);
+    expect(rowOf('DecisionReached')).to.include({
+      ...{ level: 'success', title: 'Decision reached by the majority: approved' },
+      message: '4 for, 1 against, 0 abstained',
+    });
+    expect(rowOf('VoteCast')?.title).to.equal('Vote cast by vega: against');
   });
 
   it('says what failed and why, shortened', () => {

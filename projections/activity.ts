@@ -10,6 +10,7 @@ import {
   isEventType,
   type OdeonEvent,
 } from '../contracts/events/catalogue.ts';
+import type { TokenUsage } from '../contracts/events/conversation.ts';
 import { CONVERSATION_STREAM, conversationIdOf } from '../contracts/read-models/conversation.ts';
 import { type ActivityDocument, activityDocument } from '../contracts/read-models/documents.ts';
 import { type Handlers, projection } from './projection.ts';
@@ -33,9 +34,11 @@ const clip = (text: string): string =>
   text.length > MAX_REASON ? `${text.slice(0, MAX_REASON).toWellFormed()}…` : text;
 
 const modelName = (data: { provider: string; model: string }): string => `${data.provider}/${data.model}`;
-const tokens = (data: EventData<'ModelAnswered' | 'TurnCompleted'>): string => {
+const dollars = (costUsd: number | null): string =>
+  costUsd === null ? 'cost unknown' : `$${Number(costUsd.toFixed(6))}`;
+const tokens = (data: { usage: TokenUsage; costUsd: number | null }): string => {
   const { promptTokens, completionTokens } = data.usage;
-  const cost = data.costUsd === null ? 'cost unknown' : `$${Number(data.costUsd.toFixed(6))}`;
+  const cost = dollars(data.costUsd);
   return `${promptTokens} tokens in, ${completionTokens} out, ${cost}`;
 };
 const outcome = ['provider', 'model', 'requestedModel', 'decision', 'usage', 'costUsd', 'toolsUsed'] as const;
@@ -44,6 +47,41 @@ const answeredBy = (data: EventData<'TurnCompleted'>): string =>
     ? 'nobody'
     : modelName({ provider: data.provider, model: data.model });
 const ofTool = (what: string) => (data: { tool: string }) => `${what}: ${data.tool}`;
+/** What a worker does with its work. */
+const started = (what: string) => ({
+  category: 'background' as const,
+  level: ({ attempt }: { attempt: number }) => (attempt > 1 ? ('warn' as const) : ('info' as const)),
+  title: ({ attempt }: { attempt: number }) =>
+    attempt > 1 ? `${what} taken up again, attempt ${attempt}` : `${what} started`,
+  details: ['attempt', 'worker'] as const,
+});
+const released = (what: string) => ({
+  category: 'background' as const,
+  level: 'info' as const,
+  title: `${what} given back by a worker that shuts down`,
+  details: ['worker'] as const,
+});
+/** How steps, and what they are of, end. */
+const levelOf = {
+  completed: 'success',
+  decided: 'success',
+  failed: 'error',
+  'timed out': 'error',
+  partial: 'warn',
+  cancelled: 'warn',
+  stopped: 'warn',
+  skipped: 'info',
+} as const satisfies Record<string, Level>;
+const spent = (data: { reason: string | null; tokens: number; costUsd: number | null }): string =>
+  data.reason === null ? `${data.tokens} tokens, ${dollars(data.costUsd)}` : clip(data.reason);
+const outcomes: { readonly [Outcome in EventData<'OrchestrationEnded'>['outcome']]: string } = {
+  completed: 'completed',
+  partial: 'completed in part',
+  failed: 'failed',
+  cancelled: 'cancelled',
+  'timed out': 'timed out',
+};
+const endedAs = ({ outcome }: { outcome: keyof typeof levelOf }): Level => levelOf[outcome];
 const ofProjection = (what: string) => (data: { projection: string }) => `${what}: ${data.projection}`;
 
 /** Null: not shown. A new type of event does not compile until it is decided here. */
@@ -51,8 +89,9 @@ const readings: { readonly [Type in EventType]: Reading<EventData<Type>> | null 
   ConversationStarted: {
     category: 'state_event',
     level: 'info',
-    title: 'Conversation started',
-    details: ['mode', 'model'],
+    title: ({ agent }) =>
+      agent === null ? 'Conversation started' : `Conversation with ${agent.name} started`,
+    details: ['mode', 'model', 'kind', 'agent', 'linkId'],
   },
   ConversationRenamed: { category: 'state_event', level: 'info', title: 'Conversation renamed' },
   ConversationModeChanged: {
@@ -73,22 +112,12 @@ const readings: { readonly [Type in EventType]: Reading<EventData<Type>> | null 
   MessageSent: {
     category: 'state_event',
     level: 'info',
-    title: 'Message sent',
+    title: ({ run }) => (run === null ? 'Message sent' : `Message sent to ${run.agent.name}`),
     message: (data) => `${data.content.length} characters`,
     details: ['messageId', 'model'],
   },
-  TurnStarted: {
-    category: 'background',
-    level: (data) => (data.attempt > 1 ? 'warn' : 'info'),
-    title: (data) => (data.attempt > 1 ? `Turn taken up again, attempt ${data.attempt}` : 'Turn started'),
-    details: ['attempt', 'worker'],
-  },
-  TurnReleased: {
-    category: 'background',
-    level: 'info',
-    title: 'Turn given back by a worker that shuts down',
-    details: ['worker'],
-  },
+  TurnStarted: started('Turn'),
+  TurnReleased: released('Turn'),
   MessageRouted: {
     category: 'background',
     level: 'info',
@@ -119,7 +148,7 @@ const readings: { readonly [Type in EventType]: Reading<EventData<Type>> | null 
     category: 'llm_call',
     level: 'success',
     title: (data) => `Model answered: ${modelName(data)}`,
-    message: tokens as (data: EventData<'ModelAnswered'>) => string,
+    message: tokens,
     details: ['callId', 'provider', 'model', 'finishReason', 'usage', 'costUsd', 'firstTokenMs'],
   },
   ModelFailed: {
@@ -169,6 +198,166 @@ const readings: { readonly [Type in EventType]: Reading<EventData<Type>> | null 
     message: (data) => clip(data.reason),
     details: outcome,
   },
+
+  AgentCreated: {
+    category: 'state_event',
+    level: 'info',
+    title: (data) => `Agent created: ${data.name}`,
+    details: ['name', 'model', 'shared'],
+  },
+  AgentChanged: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Agent changed',
+    details: ['model', 'shared'],
+  },
+  AgentDeleted: { category: 'state_event', level: 'warn', title: 'Agent deleted' },
+
+  OrchestrationRequested: {
+    category: 'state_event',
+    level: 'info',
+    title: (data) => (data.kind === 'delegation' ? 'Delegation requested' : 'Orchestration requested'),
+    message: (data) => `${data.steps.length} steps, ${data.parallel ? 'at once' : 'in order'}`,
+    details: ['kind', 'parallel', 'timeoutMs', 'parent'],
+  },
+  OrchestrationStarted: started('Orchestration'),
+  OrchestrationReleased: released('Orchestration'),
+  StepStarted: {
+    category: 'background',
+    level: 'info',
+    title: (data) => `${data.kind === 'run' ? 'Step' : 'Judgement'} started: ${data.stepId}`,
+    details: ['stepId', 'kind'],
+  },
+  StepEnded: {
+    category: 'background',
+    level: endedAs,
+    title: (data) => `Step ${data.outcome}: ${data.stepId}`,
+    message: spent,
+    details: ['stepId', 'outcome', 'tokens', 'costUsd'],
+  },
+  OrchestrationCancelRequested: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Cancelling of an orchestration requested',
+  },
+  OrchestrationEnded: {
+    category: 'state_event',
+    level: endedAs,
+    title: (data) => `Orchestration ${outcomes[data.outcome]}`,
+    message: spent,
+    details: ['outcome', 'tokens', 'costUsd'],
+  },
+
+  CouncilMemberChanged: {
+    category: 'state_event',
+    level: 'info',
+    title: (data) => `Council member changed: ${data.name}`,
+    details: ['name', 'active', 'order'],
+  },
+  CouncilMemberRemoved: {
+    category: 'state_event',
+    level: 'info',
+    title: (data) => `Council member removed: ${data.name}`,
+    details: ['name'],
+  },
+  AutonomousSessionStarted: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Autonomous session started',
+    details: ['sessionId', 'deliberationId', 'mode'],
+  },
+  AutonomousSessionStopRequested: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Stopping of the autonomous session requested',
+    details: ['sessionId'],
+  },
+  AutonomousSessionEnded: {
+    category: 'state_event',
+    level: endedAs,
+    title: (data) => `Autonomous session ${data.outcome}`,
+    details: ['sessionId', 'outcome'],
+  },
+  DeliberationOpened: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Deliberation opened',
+    message: (data) => `${data.members.length} members`,
+    details: ['purpose', 'mode', 'maxLoops', 'maxToolUses', 'sessionId'],
+  },
+  DeliberationStarted: started('Deliberation'),
+  DeliberationReleased: released('Deliberation'),
+  PhaseStarted: {
+    category: 'background',
+    level: 'info',
+    title: (data) => `Phase started: ${data.phase}`,
+    details: ['phase', 'loop'],
+  },
+  MaterialGathered: {
+    category: 'tool_invoke',
+    level: (data) => (data.isError ? 'error' : 'success'),
+    title: (data) => ofTool(data.isError ? 'No material found' : 'Material found')(data),
+    details: ['phase', 'loop', 'tool', 'isError'],
+  },
+  MemberSpoke: {
+    category: 'llm_call',
+    level: 'success',
+    title: (data) => `Member ${data.kind === 'objection' ? 'objected' : 'spoke'}: ${data.member}`,
+    message: (data) => tokens(data.voice),
+    details: ['phase', 'loop', 'member', 'kind', 'voice'],
+  },
+  VoteCast: {
+    category: 'llm_call',
+    level: 'success',
+    title: (data) => `Vote cast by ${data.member}: ${data.vote}`,
+    message: (data) => tokens(data.voice),
+    details: ['loop', 'member', 'vote', 'voice'],
+  },
+  PhaseEnded: {
+    category: 'background',
+    level: 'info',
+    title: (data) => `Phase ended: ${data.phase}`,
+    details: ['phase', 'loop'],
+  },
+  DecisionReached: {
+    category: 'state_event',
+    level: (data) => (data.outcome === 'approved' ? 'success' : 'warn'),
+    title: (data) => `Decision reached by the ${data.by}: ${data.outcome}`,
+    message: ({ tally }) => `${tally.for} for, ${tally.against} against, ${tally.abstain} abstained`,
+    details: ['loop', 'outcome', 'by', 'tally'],
+  },
+  ActionTaken: {
+    category: 'state_event',
+    level: 'info',
+    title: (data) => `Action taken: ${data.action}`,
+    details: ['action', 'decisionId'],
+  },
+  DeliberationStopRequested: {
+    category: 'state_event',
+    level: 'info',
+    title: 'Stopping of a deliberation requested',
+  },
+  DeliberationEnded: {
+    category: 'state_event',
+    level: endedAs,
+    title: (data) => `Deliberation ${data.outcome === 'decided' ? 'ended with a decision' : data.outcome}`,
+    message: (data) => (data.reason === null ? tokens(data) : clip(data.reason)),
+    details: ['outcome', 'usage', 'costUsd'],
+  },
+
+  PublicLinkCreated: {
+    category: 'system',
+    level: 'info',
+    title: (data) => `Public link to ${data.agent.name} created`,
+    details: ['agent', 'expiresAt'],
+  },
+  PublicLinkChanged: {
+    category: 'system',
+    level: 'info',
+    title: (data) => (data.enabled ? 'Public link changed' : 'Public link switched off'),
+    details: ['enabled', 'expiresAt'],
+  },
+  PublicLinkDeleted: { category: 'system', level: 'info', title: 'Public link deleted' },
 
   FactRemembered: {
     category: 'memory_op',
@@ -278,7 +467,7 @@ const row = {
 };
 
 export const activity = projection<ActivityDocument>('activity', {
-  version: 2,
+  version: 3,
   document: activityDocument,
   // Indexes are most of what a row costs to write, so there are few. Category and level share one for each of
   // everybody and one owner: a list by only one of the two is put together from those by both (chat-reads.ts). A

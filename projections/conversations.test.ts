@@ -30,9 +30,24 @@ describe('the conversations projection', () => {
       surface: 'luna',
       status: 'active',
       archived: false,
+      kind: 'chat',
+      agentId: null,
+      agentName: null,
+      linkId: null,
       messageCount: 0,
       createdAt: '2026-03-01T10:00:00.000Z',
       updatedAt: '2026-03-01T10:00:00.000Z',
+    });
+  });
+
+  it('says who answers in it, and the link that its visitor came by', () => {
+    const log = createLog();
+    log.add(stream, 'ConversationStarted', {
+      ...{ title: null, mode: 'assistant', model: null },
+      ...{ kind: 'public', agent: { id: 'a1', name: 'scout' }, linkId: 'l1' },
+    });
+    expect(documentOf(log)).to.include({
+      ...{ kind: 'public', agentId: 'a1', agentName: 'scout', linkId: 'l1' },
     });
   });
 

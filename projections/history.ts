@@ -88,7 +88,10 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
   };
 }
 
-/** Which events can have rows that are wanted: a conversation's are in its stream, and those of its facts. */
+/** What is in other streams, and whose data name the conversation that it belongs to. */
+const namingConversations = new Set<EventType>(['FactRemembered', 'StepStarted']);
+
+/** Which events can have rows that are wanted: a conversation's are in its stream, and those that name it. */
 function activityFilters({ owner, conversationId, category }: ActivityFilter): readonly EventFilter[] {
   const types = activityTypes(category);
   const owned = owner === undefined ? {} : { owner };
@@ -97,7 +100,7 @@ function activityFilters({ owner, conversationId, category }: ActivityFilter): r
       ? [{ types, ...owned }]
       : [
           { types, stream: CONVERSATION_STREAM + conversationId, ...owned },
-          { types: types.filter((type) => type === 'FactRemembered'), ...owned },
+          { types: types.filter((type) => namingConversations.has(type)), ...owned },
         ];
   return filters.filter((filter) => filter.types.length > 0);
 }

@@ -36,6 +36,11 @@ describe('the turns projection', () => {
       conversationId: 'c1',
       owner: 'ada',
       userMessageId: 'm1',
+      answerId: null,
+      agentId: null,
+      run: null,
+      usage: null,
+      costUsd: null,
       status: 'queued',
       attempt: 0,
       firstRevision: 1,
@@ -48,6 +53,36 @@ describe('the turns projection', () => {
       startedAt: null,
       endedAt: null,
     });
+  });
+
+  it('says of a run whose it is, what asked for it and what it used', () => {
+    const log = createLog();
+    log.add(stream, 'MessageSent', {
+      ...{ messageId: 'm1', turnId, content: '6 × 7?', model: null, instructions: null, prompt: null },
+      run: {
+        agent: { id: 'a1', name: 'scout' },
+        trigger: 'agent',
+        parent: { conversationId: 'c0', turnId: 't0' },
+        ...{ orchestrationId: null, tools: ['calculate'] },
+        budget: { tokens: 900, cost: null, turns: null },
+        ...{ timeoutMs: 60_000, maxAttempts: 2, concurrency: 1 },
+      },
+    });
+    expect(turnOf(log)).to.deep.include({
+      agentId: 'a1',
+      run: {
+        agentName: 'scout',
+        trigger: 'agent',
+        actor: { kind: 'user', id: 'ada' },
+        parentTurnId: 't0',
+        orchestrationId: null,
+        message: '6 × 7?',
+        maxAttempts: 2,
+      },
+    });
+    log.add(stream, 'TurnCompleted', outcome(turnId));
+    const { messageId, usage, costUsd } = outcome(turnId);
+    expect(turnOf(log)).to.deep.include({ answerId: messageId, usage, costUsd, status: 'completed' });
   });
 
   it('follows the turn through its steps to its end', () => {

@@ -38,7 +38,11 @@ describe('what the chat routes ask of the read models', () => {
   it('has an index for every list of conversations, messages and activity', async () => {
     const { queries, reads } = asked();
     for (const owner of owners) {
-      for (const kind of [{ archived: false }, { status: 'active' }] as const) {
+      for (const kind of [
+        { kind: 'chat', archived: false },
+        { kind: 'chat', status: 'active' },
+        { agentId: 'a' },
+      ] as const) {
         await reads.conversations({ ...owner, ...kind }, { limit: 10, offset: 0 });
       }
       for (const kind of [
@@ -51,6 +55,7 @@ describe('what the chat routes ask of the read models', () => {
         await reads.activity({ ...owner, ...kind, conversationId: 'c' }, { limit: 10, after: '7' });
       }
     }
+    await reads.conversations({ linkId: 'l' }, { limit: 10, offset: 0 });
     await reads.messages('c', { limit: 10 });
     for (const { collection, query } of queries) {
       expect(hasIndex(collection, query), `${collection} ${JSON.stringify(query)}`).to.equal(true);

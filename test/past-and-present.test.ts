@@ -74,15 +74,17 @@ describe('the past and the present', () => {
         ids.filter((_, at) => wanted(at)).map((id) => [`conversation-${id}`, make(id)] as const),
       );
     const all = () => true;
-    const begun = {
-      title: null,
-      mode: 'assistant',
-      model: null,
-      kind: 'chat',
-      agent: null,
-      linkId: null,
-    } as const;
-    await each(all, (id) => event('ConversationStarted', ownerOf(id), begun));
+    const agent = { id: 'a1', name: 'scout' };
+    const begun = { title: null, mode: 'assistant', model: null } as const;
+    const kinds = [
+      { kind: 'chat', agent: null, linkId: null },
+      { kind: 'chat', agent: null, linkId: null },
+      { kind: 'run', agent, linkId: null },
+      { kind: 'public', agent, linkId: 'l1' },
+    ] as const;
+    await each(all, (id) =>
+      event('ConversationStarted', ownerOf(id), { ...begun, ...kinds[ids.indexOf(id) % kinds.length]! }),
+    );
     await each(all, (id) =>
       event('MessageSent', ownerOf(id), {
         messageId: `m${id}`,
@@ -115,6 +117,17 @@ describe('the past and the present', () => {
       (at) => at % 4 === 0,
       (id) => event('ConversationEnded', ownerOf(id), {}),
     );
+    await app.appendTogether([
+      [
+        'orchestration-o1',
+        event('StepStarted', ownerOf('c5'), {
+          kind: 'run',
+          stepId: 's1',
+          conversationId: 'c5',
+          turnId: 'c5',
+        }),
+      ],
+    ]);
     await each(
       (at) => at % 11 === 0,
       (id) => event('ConversationDeleted', ownerOf(id), {}),
@@ -139,10 +152,13 @@ describe('the past and the present', () => {
     }
     for (const owner of owners) {
       for (const kind of [
-        { archived: false },
-        { archived: true },
-        { status: 'active' },
-        { status: 'ended' },
+        { kind: 'chat', archived: false },
+        { kind: 'chat', archived: true },
+        { kind: 'chat', status: 'active' },
+        { kind: 'chat', status: 'ended' },
+        { kind: 'run', archived: false },
+        { agentId: 'a1' },
+        { linkId: 'l1' },
       ] as const) {
         for (const page of [
           { limit: 100, offset: 0 },
@@ -156,8 +172,15 @@ describe('the past and the present', () => {
         }
       }
     }
-    const listed = await app.present.conversations({ archived: false }, { limit: 100, offset: 0 });
-    expect(listed).to.have.length.above(9);
+    for (const [filter, least] of [
+      [{ kind: 'chat', archived: false }, 6],
+      [{ kind: 'run' }, 2],
+      [{ agentId: 'a1' }, 2],
+      [{ linkId: 'l1' }, 2],
+    ] as const) {
+      const listed = await app.present.conversations(filter, { limit: 100, offset: 0 });
+      expect(listed, JSON.stringify(filter)).to.have.length.above(least);
+    }
   });
 
   it('show the same activity, whatever is asked for', async () => {

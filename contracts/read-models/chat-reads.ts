@@ -6,6 +6,10 @@ export interface ConversationFilter {
   readonly owner?: string;
   readonly status?: ConversationDocument['status'];
   readonly archived?: boolean;
+  /** Lists for people are of `chat`: the others are made by runs of agents and visitors of links. */
+  readonly kind?: ConversationDocument['kind'];
+  readonly agentId?: string;
+  readonly linkId?: string;
 }
 
 export interface ActivityFilter {

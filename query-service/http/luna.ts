@@ -21,7 +21,9 @@ export function lunaChatQueryEndpoints(deps: LunaQueryDependencies): Endpoint[] 
       const { reads, headers } = await readsAsOf(query.asOf, deps);
       const owner = chosenOwner(callerOf(context), query.userId);
       const found =
-        owner === null ? [] : await reads.conversations({ ...owner, archived }, { limit, offset });
+        owner === null
+          ? []
+          : await reads.conversations({ ...owner, kind: 'chat', archived }, { limit, offset });
       return {
         status: 200,
         headers,

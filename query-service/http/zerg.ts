@@ -16,7 +16,10 @@ export function zergChatQueryEndpoints(deps: ZergQueryDependencies): Endpoint[] 
       const { limit, offset } = query;
       const owner = visibleOwner(callerOf(context));
       const { reads, headers } = await readsAsOf(query.asOf, deps);
-      const found = await reads.conversations({ ...owner, status: 'active' }, { limit, offset });
+      const found = await reads.conversations(
+        { ...owner, kind: 'chat', status: 'active' },
+        { limit, offset },
+      );
       const sessions = found.map((doc) => zerg.renderSession(doc, defaultModel));
       return { status: 200, headers, body: zerg.zergOk(sessions) };
     }),

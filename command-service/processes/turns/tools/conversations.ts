@@ -45,7 +45,8 @@ export const searchConversationsTool = tool({
           );
         }
         const conversation = conversations.get(id) ?? null;
-        if (conversation === null) continue; // deleted
+        // Deleted, or not the user's own words: of a run, or a visitor's.
+        if (conversation?.kind !== 'chat') continue;
         const { role, createdAt } = body;
         results.push({
           conversationId: id,
