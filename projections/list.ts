@@ -1,5 +1,6 @@
 /** Every projection that runs. Adding a read model is adding its file and naming it here. */
 import { activity } from './activity.ts';
+import { agents } from './agents.ts';
 import { apiKeys } from './api-keys.ts';
 import { conversations } from './conversations.ts';
 import { facts } from './facts.ts';
@@ -20,4 +21,5 @@ export const projections: readonly Projection[] = [
   users,
   sessions,
   apiKeys,
+  agents,
 ];
