@@ -46,6 +46,7 @@ import type { Logger } from './infra/telemetry/port.ts';
 import { activityRow } from './projections/activity.ts';
 import { createHistory } from './projections/history.ts';
 import { chatQueryEndpoints } from './query-service/http/chat.ts';
+import { documentationEndpoints } from './query-service/http/documentation.ts';
 import { identityQueryEndpoints } from './query-service/http/identity.ts';
 import { operatorQueryEndpoints } from './query-service/http/operators.ts';
 import { systemEndpoints } from './query-service/http/system.ts';
@@ -257,6 +258,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       }),
       ...identityQueryEndpoints({ readModels, signingKeys: keys }),
       ...operatorQueryEndpoints({ store, projections: runtime }),
+      ...documentationEndpoints(routes, version),
       ...live.endpoints,
     );
   }
@@ -314,6 +316,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
 
   if (roles.has('processes')) {
     const worker = `worker-${randomUUID()}`;
+    const workers = deployment.alone ? soleWorker(worker) : watchWorkers({ self: worker, signals });
     const turns = await startTurnProcess({
       bus,
       store,
@@ -323,7 +326,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       models,
       tools: createTools(models),
       metrics,
-      workers: deployment.alone ? soleWorker(worker) : watchWorkers({ self: worker, signals }),
+      workers,
       concurrency: config.turnConcurrency,
       now: () => new Date(),
       settled: async () => void (await runtime.waitFor(await store.head(), config.readYourWritesMs)),
@@ -335,7 +338,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     // Before the streams and the server, so that clients see the last of their answers; but whatever the turns
     // do, clients are told in time.
     onClose(() => {
-      released = turns.stop();
+      released = turns.stop().finally(() => workers.stop());
       return Promise.race([released, delay(RELEASE_MS, undefined, { ref: false })]);
     });
   }

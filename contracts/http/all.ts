@@ -1,4 +1,6 @@
 /** Every route that there is, from one table: the API documents and the routes × roles test read it. */
+
+import { documentationRoutes } from './documentation.ts';
 import { administration, luna, zerg } from './identity.ts';
 import { internalRoutes } from './internal.ts';
 import * as live from './live.ts';
@@ -20,5 +22,6 @@ export const routes: readonly RouteContract[] = [
   live.streamLog,
   live.streamConversation,
   ...operatorRoutes,
+  ...documentationRoutes,
   ...internalRoutes,
 ];

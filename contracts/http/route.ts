@@ -72,6 +72,8 @@ export interface RouteContract<
     readonly body?: unknown;
     readonly answer?: unknown;
   };
+  /** Media types in which a 200 may come as a stream, beside JSON (or, for `stream`, only so: default server-sent events). */
+  readonly streams?: readonly string[];
   /** Status → schema of the body; `stream` for server-sent events or another text stream. */
   readonly answers: Readonly<Record<number, z.ZodType | 'stream' | 'empty'>>;
   /**

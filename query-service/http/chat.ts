@@ -6,6 +6,7 @@ import type { ReadModels } from '../../infra/read-models/port.ts';
 import { presentReads } from '../chat-reads.ts';
 import { lunaChatQueryEndpoints } from './luna.ts';
 import { createMachine } from './machine.ts';
+import { parityEndpoints } from './parity.ts';
 import { zergChatQueryEndpoints } from './zerg.ts';
 
 export interface ChatQueryDependencies {
@@ -24,5 +25,6 @@ export function chatQueryEndpoints(deps: ChatQueryDependencies): Endpoint[] {
   return [
     ...lunaChatQueryEndpoints({ ...asOf, readModels, machine: createMachine(dataDir) }),
     ...zergChatQueryEndpoints({ ...asOf, defaultModel }),
+    ...parityEndpoints(asOf),
   ];
 }
