@@ -18,6 +18,7 @@ import { operatorCommandEndpoints } from './command-service/http/operators.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { soleWorker, watchWorkers } from './command-service/processes/workers.ts';
+import { provideReadyMadeAgents } from './command-service/ready-made-agents.ts';
 import { type Config, isShared, keptKeyMs, readConfig } from './config.ts';
 import { type Position, START } from './contracts/envelope.ts';
 import { routes } from './contracts/http/all.ts';
@@ -306,6 +307,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         },
       })
     : { email: config.adminEmail, created: false };
+  if (roles.has('command')) await provideReadyMadeAgents(bus);
   if (roles.has('projections')) await caughtUp(await store.head());
   // Not waited for: on a long log counting takes a while.
   let closing = false;
