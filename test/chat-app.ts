@@ -33,7 +33,7 @@ import {
 import type { Role } from '../contracts/events/identity.ts';
 import { lunaChatRoutes } from '../contracts/http/luna.ts';
 import { operatorRoutes } from '../contracts/http/operators.ts';
-import { type RouteContract, rolePermissions } from '../contracts/http/route.ts';
+import { type RouteContract, type RouteSurface, rolePermissions } from '../contracts/http/route.ts';
 import { zergChatRoutes } from '../contracts/http/zerg.ts';
 import type { TurnEnd, TurnFeeds } from '../contracts/live/feeds.ts';
 import type { Authenticator } from '../infra/auth/port.ts';
@@ -123,10 +123,22 @@ interface CallOptions {
 }
 
 const routes: readonly RouteContract[] = [...lunaChatRoutes, ...zergChatRoutes, ...operatorRoutes];
-const failures = {
+const issue = z.object({ type: z.string(), loc: z.array(z.unknown()), msg: z.string().min(1) });
+const failures: Readonly<Record<RouteSurface, z.ZodType>> = {
   luna: z.object({ error: z.string().min(1) }).loose(),
   odeon: z.object({ error: z.string().min(1) }).loose(),
   zerg: z.strictObject({ ok: z.literal(false), error: z.string().min(1) }),
+  trinity: z.strictObject({ detail: z.union([z.string().min(1), z.array(issue.loose()).min(1)]) }),
+  'agent-chat': z
+    .object({
+      success: z.literal(false),
+      // An object on the routes that speak OpenAI's words.
+      error: z.union([z.string().min(1), z.object({ message: z.string().min(1), type: z.string() }).loose()]),
+      details: z.string(),
+      code: z.string(),
+      timestamp: z.string(),
+    })
+    .loose(),
 };
 
 function hold(method: string, path: string, status: number, body: unknown): void {

@@ -1,6 +1,6 @@
 /** A server with the live feeds and nothing else, on a log of its own; its answers are scripted. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -196,14 +196,12 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
   const server = createServer((request, response) => {
     const handler = handlers.get(request.url!);
     if (handler !== undefined) return handler(response);
-    serve(live.endpoints, authenticator, request.method!, request.url!, request.headers, response).catch(
-      (error) => {
-        const status = error instanceof Refusal ? error.status : 500;
-        if (status === 500) errors.push(String(error.stack));
-        response.writeHead(status, { 'Content-Type': 'application/json' });
-        response.end(JSON.stringify({ error: error.message, issues: error.issues }));
-      },
-    );
+    serve(live.endpoints, authenticator, request, response).catch((error) => {
+      const status = error instanceof Refusal ? error.status : 500;
+      if (status === 500) errors.push(String(error.stack));
+      response.writeHead(status, { 'Content-Type': 'application/json' });
+      response.end(JSON.stringify({ error: error.message, issues: error.issues }));
+    });
   });
   live.attachWebSockets(server);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -245,12 +243,11 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
 async function serve(
   endpoints: readonly Endpoint[],
   authenticator: Authenticator,
-  method: string,
-  target: string,
-  headers: RequestContext['headers'],
+  request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const url = new URL(target, 'http://localhost');
+  const { method, headers } = request;
+  const url = new URL(request.url!, 'http://localhost');
   for (const { contract, handle } of endpoints) {
     const pattern = new RegExp(`^${contract.path.replace(/:(\w+)/g, '(?<$1>[^/]+)')}$`);
     const match = pattern.exec(url.pathname);
@@ -270,7 +267,7 @@ async function serve(
       body: undefined,
       context: { caller, headers } as unknown as RequestContext,
     } as HandlerInput<RouteContract>);
-    if ('stream' in answer) return answer.stream(response);
+    if ('stream' in answer) return answer.stream(response, request);
     response.writeHead(answer.status);
     response.end();
     return;

@@ -444,7 +444,7 @@ describe('identity over HTTP', () => {
         email,
         display_name: `User ${count}`,
         role: 'user',
-        permissions: ['chat:read', 'chat:write', 'keys:manage'],
+        permissions: ['chat:read', 'chat:write', 'keys:manage', 'agents:manage'],
       });
       const cookie = `zerg_session=${data.token}`;
       expect(cookieHeader(answer)).to.equal(cookie);

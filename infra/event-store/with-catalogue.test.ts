@@ -30,7 +30,7 @@ describe('an event store with the catalogue', () => {
     const refused: [string, Partial<NewEvent>, RegExp][] = [
       ['an unknown type', { type: 'SomethingElse' }, /^SomethingElse is not in the catalogue/],
       ['a type that is a property of every object', { type: 'constructor' }, /^constructor is not in/],
-      ['another version', { schemaVersion: 2 }, /^ConversationStarted: schemaVersion must be 1, not 2$/],
+      ['another version', { schemaVersion: 1 }, /^ConversationStarted: schemaVersion must be 2, not 1$/],
       ['a wrong value', { data: { ...started, mode: 'x' } }, /^ConversationStarted: data\.mode: /],
       [
         'a missing field',
@@ -43,7 +43,7 @@ describe('an event store with the catalogue', () => {
     for (const [what, parts, message] of refused) {
       it(what, async () => {
         const store = withCatalogue(plain);
-        const fine = newEvent({ type: 'ConversationStarted', data: started });
+        const fine = newEvent({ type: 'ConversationStarted', schemaVersion: 2, data: started });
         const error = await append(store, fine, { ...fine, id: crypto.randomUUID(), ...parts }).catch(
           (reason: unknown) => reason,
         );

@@ -56,6 +56,19 @@ describe("Luna's reads", () => {
       }
     });
 
+    it('leaves out what runs of agents and visitors of links began, now and in the past', async () => {
+      const id = await create('ada');
+      const began = { title: null, mode: 'assistant', model: null, agent: null, linkId: null } as const;
+      for (const kind of ['run', 'public'] as const) {
+        const other = kind.padEnd(12, '0');
+        await app.append(`conversation-${other}`, 'ConversationStarted', { ...began, kind }, 'ada');
+      }
+      for (const asOf of ['', `&asOf=${await positionOf('root')}`]) {
+        expect(await ids('ada', `?limit=9${asOf}`)).to.deep.equal([id]);
+        expect(await ids('root', `?limit=9${asOf}`)).to.deep.equal([id]);
+      }
+    });
+
     it('refuses bounds that it does not keep', async () => {
       const beyond = 'asOf=9999-12-31T23:59:59-01:00'; // in UTC that is the year 10000
       for (const query of ['limit=0', 'limit=101', 'offset=-1', 'archived=maybe', 'asOf=yesterday', beyond]) {

@@ -33,6 +33,15 @@ describe("ZERG's reads", () => {
     await app.call('ada', 'DELETE', `${CHAT}/${ended}`);
     const bobs = await create('bob');
     const last = await create('ada');
+    const ofRun = {
+      title: null,
+      mode: 'build',
+      model: null,
+      kind: 'run',
+      agent: null,
+      linkId: null,
+    } as const;
+    await app.append('conversation-0123456789ab', 'ConversationStarted', ofRun, 'ada');
     expect(await ids('ada')).to.deep.equal([last, first]);
     expect(await ids('bob')).to.deep.equal([bobs]);
     for (const name of ['audra', 'root'] as const) {
