@@ -8,6 +8,7 @@ import type { ConversationDocument } from '../contracts/read-models/documents.ts
 import type { SignalBus } from '../infra/bus/port.ts';
 import type { CommandBus, CommandMeta } from './command.ts';
 import {
+  conversation,
   conversationIdFor,
   messageIdFor,
   requestInterrupt,
@@ -91,7 +92,8 @@ export function createChatCommands(bus: CommandBus, signals: SignalBus): ChatCom
       const interrupted = events.length > 0 ? (turnId ?? state.running?.turnId ?? null) : null;
       if (interrupted !== null) {
         // The worker follows the log as well; the signal only saves it the way through the subscription.
-        signals.publish({ kind: 'interrupt', conversationId, turnId: interrupted });
+        const stream = `${conversation.category}-${conversationId}`;
+        signals.publish({ kind: 'interrupt', stream, workId: interrupted });
       }
       return { turnId: interrupted, position };
     },

@@ -19,11 +19,12 @@ export const textSignal = z.object({
 });
 export type TextSignal = z.infer<typeof textSignal>;
 
-/** Asks the worker that runs a turn to stop it now; the durable request is `InterruptRequested`. */
+/** Asks the worker that carries out a piece of work to stop it now; the durable request is an event of its stream. */
 export const interruptSignal = z.object({
   kind: z.literal('interrupt'),
-  conversationId: z.string(),
-  turnId: z.string(),
+  stream: z.string(),
+  /** Which piece of work in the stream: of a conversation, the turn's id. */
+  workId: z.string(),
 });
 export type InterruptSignal = z.infer<typeof interruptSignal>;
 

@@ -38,9 +38,10 @@ import {
   startConversation,
   turnIdFor,
 } from '../../domain/conversation.ts';
+import type { WorkProcess } from '../work.ts';
 import { soleWorker } from '../workers.ts';
 import { promptOf, readHistory } from './history.ts';
-import { startTurnProcess, type TurnProcess, type TurnProcessOptions } from './process.ts';
+import { startTurnProcess, type TurnProcessOptions } from './process.ts';
 import { describe as describeTool, type Tool, tool } from './tool.ts';
 import { begin, fold } from './transcript.ts';
 
@@ -141,7 +142,7 @@ describe('the turn process', () => {
     expect(errors).to.deep.equal([]);
   });
 
-  async function start(models: Models, options: Partial<TurnProcessOptions> = {}): Promise<TurnProcess> {
+  async function start(models: Models, options: Partial<TurnProcessOptions> = {}): Promise<WorkProcess> {
     const process = await startTurnProcess({
       ...base,
       models,

@@ -26,6 +26,7 @@ import {
   recordSteps,
   type TurnStep,
 } from '../../domain/conversation.ts';
+import type { StopReason } from '../work.ts';
 import { call, costOf } from './call.ts';
 import { compact, needsCompaction } from './compaction.ts';
 import { type History, promptOf, readHistory, tokensOf } from './history.ts';
@@ -63,9 +64,6 @@ export interface HeldTurn {
   readonly attempt: number;
   readonly state: ConversationState;
 }
-
-/** Why a turn is stopped from outside. */
-export type StopReason = 'interrupt' | 'shutdown';
 
 /** The turn is no longer this worker's: somebody else goes on with it, or it has ended. */
 class TurnLost extends Error {}

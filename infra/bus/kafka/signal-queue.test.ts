@@ -18,7 +18,7 @@ const progress = (partition: number, position: string): Signal => ({
   position,
   problems: {},
 });
-const interrupt: Signal = { kind: 'interrupt', conversationId: 'c', turnId: 't' };
+const interrupt: Signal = { kind: 'interrupt', stream: 'conversation-c', workId: 't' };
 
 describe('the queue of signals', () => {
   let dropped: number[];

@@ -24,7 +24,7 @@ const words = (offset: number, text = 'x', turnId = 't'): Signal => ({
   text,
 });
 const beat = (worker: string): Signal => ({ kind: 'worker', worker, alive: true });
-const interrupt: Signal = { kind: 'interrupt', conversationId: 'c', turnId: 't' };
+const interrupt: Signal = { kind: 'interrupt', stream: 'conversation-c', workId: 't' };
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => i);
 
 async function until(what: string, condition: () => boolean, withinMs = 10_000): Promise<void> {
