@@ -167,23 +167,3 @@ function engineVersions(): { sqlite: string; kafka: string; ferretDb: string } {
     ferretDb: pinned('test/engines/ferretdb/go.mod', /FerretDB\/FerretDB v(\S+)/),
   };
 }
-
-const [BEGIN, END] = ['<!-- conformance -->', '<!-- /conformance -->'];
-
-/** @throws Error when the text has no marks */
-export function sectionOf(readme: string): string {
-  const [begin, end] = marks(readme);
-  return readme.slice(begin, end).trim();
-}
-
-/** @throws Error when the text has no marks */
-export function withSection(readme: string, section: string): string {
-  const [begin, end] = marks(readme);
-  return `${readme.slice(0, begin)}\n\n${section}\n\n${readme.slice(end)}`;
-}
-
-function marks(readme: string): [number, number] {
-  const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`The README has no place between ${BEGIN} and ${END}`);
-  return [begin + BEGIN.length, end];
-}

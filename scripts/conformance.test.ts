@@ -7,9 +7,8 @@ import {
   conformanceTables,
   conformanceTest,
   definedTests,
-  sectionOf,
-  withSection,
 } from './conformance-table.ts';
+import { sectionOf, withSection } from './readme.ts';
 
 describe('the table of what adapters can do', () => {
   const path = (adapter: string, ...titles: string[]) => [
@@ -61,11 +60,11 @@ describe('the table of what adapters can do', () => {
 
   it('takes the place between the marks', () => {
     const readme = 'before\n<!-- conformance -->\nold\n<!-- /conformance -->\nafter\n';
-    const written = withSection(readme, 'new');
+    const written = withSection(readme, 'conformance', 'new');
     expect(written).to.equal('before\n<!-- conformance -->\n\nnew\n\n<!-- /conformance -->\nafter\n');
-    expect(withSection(written, 'new')).to.equal(written);
-    expect(sectionOf(written)).to.equal('new');
-    expect(() => withSection('no marks', 'new')).to.throw('no place');
+    expect(withSection(written, 'conformance', 'new')).to.equal(written);
+    expect(sectionOf(written, 'conformance')).to.equal('new');
+    expect(() => withSection('no marks', 'conformance', 'new')).to.throw('no place');
   });
 
   it('takes in every test file that holds an adapter to a suite', () => {
@@ -86,7 +85,7 @@ describeWithEngines(ENGINE_NAMES, 'what the README says that adapters can do', f
     );
     expect(files.size).to.be.at.least(CONFORMANCE_FILES.length);
     const expected = conformanceSection(defined, defined);
-    const section = sectionOf(readFileSync('README.md', 'utf8'));
+    const section = sectionOf(readFileSync('README.md', 'utf8'), 'conformance');
     expect(section, 'the tests have changed, or failed: run `npm run conformance`').to.equal(expected);
   });
 });

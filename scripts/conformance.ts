@@ -2,12 +2,10 @@
  * `npm run conformance`: holds every adapter, embedded and engines, to the suite of its port, and writes what came of
  * it into the README. Needs the engines of the tests. The last line is `N passed, N failed`.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
 import { ENGINE_NAMES, engineSkipReason } from '../test/engines/availability.ts';
-import { conformanceSection, definedTests, runConformance, withSection } from './conformance-table.ts';
+import { conformanceSection, definedTests, runConformance } from './conformance-table.ts';
+import { README, writeSection } from './readme.ts';
 import { printFile } from './run-files.ts';
-
-const README = 'README.md';
 
 const missing = ENGINE_NAMES.map(engineSkipReason).filter((reason) => reason !== null);
 if (missing.length > 0) {
@@ -20,7 +18,7 @@ const defined = await definedTests();
 const results = await runConformance(printFile);
 const passes = results.filter(({ outcome }) => outcome === 'passed').map(({ path }) => path);
 const section = conformanceSection(defined, passes);
-writeFileSync(README, withSection(readFileSync(README, 'utf8'), section));
+writeSection('conformance', section);
 
 // A hook that failed kept others from running: they did not pass, and are no result.
 const failed = results.length - passes.length + Math.max(0, defined.length - results.length);
