@@ -53,7 +53,8 @@ export async function retryFeed(feed: Feed, context: RetryContext): Promise<numb
   return applied;
 }
 
-async function eventAt(store: EventStore, position: Position, id: string): Promise<EventEnvelope> {
+/** @throws Error when the log does not hold the event */
+export async function eventAt(store: EventStore, position: Position, id: string): Promise<EventEnvelope> {
   const range = { direction: 'backwards', upTo: position, limit: 1 } as const;
   for await (const { events } of store.readAll(range)) {
     const event = events.find((found) => found.position === position && found.id === id);

@@ -412,7 +412,7 @@ const filterOf = (types: readonly string[]): { filter?: EventFilter } =>
   types.length === 0 ? {} : { filter: { types: [...new Set(types)] } };
 
 /** Runs each piece of work after the one before it, in the order in which they were asked for. */
-function oneAtATime() {
+export function oneAtATime() {
   let last: Promise<unknown> = Promise.resolve();
   return <Result>(work: () => Promise<Result>): Promise<Result> => {
     const turn = last.then(work);

@@ -100,6 +100,7 @@ export async function startSharedProjections(options: SharedProjectionsOptions):
 
   async function carryOut(request: Extract<Signal, { kind: 'projection request' }>): Promise<void> {
     const { projection, requestId } = request;
+    if (!projections.some(({ name }) => name === projection)) return; // of what is indexed elsewhere
     for (const [partition, runtime] of own) {
       try {
         if (request.action === 'rebuild') await runtime.joinRebuilds();
