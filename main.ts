@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { loadEnvFile } from 'node:process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ensureAdministrator } from './command-service/administrator.ts';
+import { createAgents } from './command-service/agents.ts';
 import { createCommandBus } from './command-service/bus.ts';
 import { createChatCommands } from './command-service/chat.ts';
 import { chatCommandEndpoints } from './command-service/http/chat.ts';
@@ -231,6 +232,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         commands,
         readModels,
         feeds,
+        agents: createAgents({ readModels }),
         answerTimeoutMs,
         defaultModel,
       }),

@@ -31,6 +31,16 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
     for await (const page of store.readAll({ upTo, ...options })) yield* page.events;
   }
 
+  async function conversationsOf(wanted: ConversationFilter) {
+    const filter = {
+      streamPrefix: CONVERSATION_STREAM,
+      types: typesOf(conversations),
+      ...(wanted.owner !== undefined && { owner: wanted.owner }),
+    };
+    const documents = (await foldAll(conversations, read({ filter }))).values();
+    return [...documents].filter(({ body }) => matches(body, wanted));
+  }
+
   return {
     async conversation(id) {
       const filter = { stream: CONVERSATION_STREAM + id, types: typesOf(conversations) };
@@ -38,17 +48,13 @@ function pastReads(store: EventStore, upTo: Position): ChatReads {
     },
 
     async conversations(wanted, { limit, offset }) {
-      const filter = {
-        streamPrefix: CONVERSATION_STREAM,
-        types: typesOf(conversations),
-        ...(wanted.owner !== undefined && { owner: wanted.owner }),
-      };
-      return [...(await foldAll(conversations, read({ filter }))).values()]
-        .filter(({ body }) => matches(body, wanted))
+      return (await conversationsOf(wanted))
         .sort(newestFirst)
         .slice(offset, offset + limit)
         .map(({ body }) => body);
     },
+
+    countConversations: async (wanted) => (await conversationsOf(wanted)).length,
 
     async messages(conversationId, { before, after, limit }) {
       const direction = after === undefined ? 'backwards' : 'forwards';

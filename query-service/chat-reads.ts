@@ -25,6 +25,8 @@ export function presentReads(readModels: ReadModels): ChatReads {
       return documents.map(bodyOf);
     },
 
+    countConversations: (filter) => readModels.count('conversations', equal(filter)),
+
     async messages(conversationId, { before, after, limit }) {
       const range: { after?: number; before?: number } = {};
       const beside = after ?? before;

@@ -14,6 +14,7 @@ import { matchesGlob } from 'node:path/posix';
 import { Writable } from 'node:stream';
 import { expect } from 'chai';
 import { z } from 'zod';
+import { createAgents } from '../command-service/agents.ts';
 import { createCommandBus } from '../command-service/bus.ts';
 import { createChatCommands } from '../command-service/chat.ts';
 import type { Command, CommandMeta } from '../command-service/command.ts';
@@ -31,6 +32,7 @@ import {
   type EventType,
 } from '../contracts/events/catalogue.ts';
 import type { Role } from '../contracts/events/identity.ts';
+import { agentChatRoutes } from '../contracts/http/agent-chat.ts';
 import { lunaChatRoutes } from '../contracts/http/luna.ts';
 import { operatorRoutes } from '../contracts/http/operators.ts';
 import { type RouteContract, type RouteSurface, rolePermissions } from '../contracts/http/route.ts';
@@ -122,7 +124,12 @@ interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-const routes: readonly RouteContract[] = [...lunaChatRoutes, ...zergChatRoutes, ...operatorRoutes];
+const routes: readonly RouteContract[] = [
+  ...lunaChatRoutes,
+  ...zergChatRoutes,
+  ...agentChatRoutes,
+  ...operatorRoutes,
+];
 const issue = z.object({ type: z.string(), loc: z.array(z.unknown()), msg: z.string().min(1) });
 const failures: Readonly<Record<RouteSurface, z.ZodType>> = {
   luna: z.object({ error: z.string().min(1) }).loose(),
@@ -188,6 +195,7 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
         commands,
         readModels,
         feeds,
+        agents: createAgents({ readModels }),
         answerTimeoutMs,
         defaultModel: DEFAULT_MODEL,
       }),

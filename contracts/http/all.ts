@@ -1,5 +1,6 @@
 /** Every route that there is, from one table: the API documents and the routes × roles test read it. */
 
+import { agentChatRoutes } from './agent-chat.ts';
 import { documentationRoutes } from './documentation.ts';
 import { administration, luna, zerg } from './identity.ts';
 import { internalRoutes } from './internal.ts';
@@ -17,6 +18,7 @@ export const routes: readonly RouteContract[] = [
   ...Object.values(administration),
   ...lunaChatRoutes,
   ...zergChatRoutes,
+  ...agentChatRoutes,
   live.streamTurn,
   live.streamActivity,
   live.streamLog,

@@ -39,6 +39,8 @@ export interface ChatReads {
     filter: ConversationFilter,
     page: { readonly limit: number; readonly offset: number },
   ): Promise<readonly ConversationDocument[]>;
+  /** How many there are, on whatever page. */
+  countConversations(filter: ConversationFilter): Promise<number>;
   /**
    * Messages in the order they were made: the last ones, or those next to `before` or `after`. `more`: there
    * are others in that direction. Null when the conversation has no message `before` (or `after`).

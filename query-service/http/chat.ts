@@ -4,6 +4,7 @@ import type { EventStore } from '../../infra/event-store/port.ts';
 import type { Endpoint } from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import { presentReads } from '../chat-reads.ts';
+import { agentChatQueryEndpoints } from './agent-chat.ts';
 import { lunaChatQueryEndpoints } from './luna.ts';
 import { createMachine } from './machine.ts';
 import { parityEndpoints } from './parity.ts';
@@ -25,6 +26,7 @@ export function chatQueryEndpoints(deps: ChatQueryDependencies): Endpoint[] {
   return [
     ...lunaChatQueryEndpoints({ ...asOf, readModels, machine: createMachine(dataDir) }),
     ...zergChatQueryEndpoints({ ...asOf, defaultModel }),
+    ...agentChatQueryEndpoints({ ...asOf, defaultModel }),
     ...parityEndpoints(asOf),
   ];
 }

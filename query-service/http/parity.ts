@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { getParity } from '../../contracts/http/documentation.ts';
+import * as agentChat from '../../contracts/http/agent-chat.ts';
 import * as luna from '../../contracts/http/luna.ts';
 import * as zerg from '../../contracts/http/zerg.ts';
 import type { ChatReads } from '../../contracts/read-models/chat-reads.ts';
@@ -37,6 +38,14 @@ const surfaces: Readonly<Record<string, SurfaceReading>> = {
     message(document) {
       const { id, sessionId, role, content, createdAt } = luna.renderMessage(document);
       return { conversationId: sessionId, id, role, content, timestamp: unixSeconds(createdAt) };
+    },
+  },
+  'agent-chat': {
+    conversation: (document) => agentChat.renderConversation(document, '').id,
+    message(document, conversation) {
+      const { id, role, content, timestamp } = agentChat.renderMessage(document);
+      const { id: conversationId } = agentChat.renderConversation(conversation, '');
+      return { conversationId, id, role, content, timestamp: unixSeconds(timestamp) };
     },
   },
   zerg: {
