@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { holdToDocument } from './api-document.ts';
 
 const MAIN = join(import.meta.dirname, '../main.ts');
 const READY_WITHIN_MS = 30_000;
@@ -181,7 +182,9 @@ export function client(url: string, token: string): Client {
     });
     const text = await response.text();
     const isJson = response.headers.get('content-type')?.includes('json') === true;
-    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
+    const answer = { status: response.status, body: isJson ? JSON.parse(text) : text };
+    holdToDocument(method, path, { ...answer, contentType: response.headers.get('content-type') });
+    return { ...answer, headers: response.headers };
   };
   return {
     token,

@@ -55,6 +55,7 @@ export const getMetrics = route({
   path: '/metrics',
   summary: 'Numbers in the Prometheus text format. They count, and name nobody.',
   access: 'public',
+  streams: ['text/plain'],
   answers: { 200: 'stream' },
 });
 
