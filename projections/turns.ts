@@ -38,6 +38,7 @@ const runOf = (event: OdeonEvent<'MessageSent'>): TurnDocument['run'] => {
       trigger: run.trigger,
       actor: event.actor,
       parentTurnId: run.parent?.turnId ?? null,
+      sourceAgent: run.sourceAgent ?? null,
       orchestrationId: run.orchestrationId,
       message: content,
       maxAttempts: run.maxAttempts,
@@ -46,14 +47,10 @@ const runOf = (event: OdeonEvent<'MessageSent'>): TurnDocument['run'] => {
 };
 
 export const turns = projection<TurnDocument>('turns', {
-  version: 2,
+  version: 3,
   document: turnDocument,
-  indexes: [
-    ['status'],
-    ['agentId', 'owner', 'position'],
-    ['agentId', 'status', 'position'],
-    ['owner', 'position'],
-  ],
+  // Of turns that are under way there are few; of an agent's, an owner's or all runs the latest are asked for.
+  indexes: [['status'], ['agentId', 'owner', 'runAt'], ['agentId', 'runAt'], ['owner', 'runAt'], ['runAt']],
   on: {
     MessageSent: {
       id,
@@ -65,6 +62,7 @@ export const turns = projection<TurnDocument>('turns', {
         answerId: null,
         agentId: event.data.run?.agent.id ?? null,
         run: runOf(event),
+        runAt: event.data.run === null ? null : event.time,
         usage: null,
         costUsd: null,
         status: 'queued',

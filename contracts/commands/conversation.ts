@@ -75,6 +75,8 @@ export interface Issuer {
   readonly correlationId: string;
   readonly surface: Surface;
   readonly retried: boolean;
+  /** The event that led to it, where the request names what it was part of. */
+  readonly causationId?: string | null | undefined;
 }
 
 /** What a conversation is begun with. */

@@ -66,7 +66,7 @@ export const agentReference = z.strictObject({ id: z.string(), name: agentName }
 export type AgentReference = z.infer<typeof agentReference>;
 
 /** What asked an agent to run; in Trinity's words. */
-export const runTrigger = z.enum(['chat', 'manual', 'agent', 'public', 'fan_out', 'room']);
+export const runTrigger = z.enum(['chat', 'manual', 'agent', 'public', 'fan_out', 'room', 'mcp']);
 export type RunTrigger = z.infer<typeof runTrigger>;
 
 /**
@@ -78,6 +78,8 @@ export const run = z.strictObject({
   trigger: runTrigger,
   /** The turn that asked for this one; null when a request from outside did. */
   parent: z.strictObject({ conversationId: z.string(), turnId: z.string() }).nullable(),
+  /** The agent for which a request from outside says that it asks. */
+  sourceAgent: agentName.optional(),
   /** Of which orchestration it is a step. */
   orchestrationId: z.string().nullable(),
   /** Names of the tools that it may use; null: all. */

@@ -34,6 +34,7 @@ const issuer = z.strictObject({
   correlationId: id,
   surface,
   retried: z.boolean(),
+  causationId: id.nullish(),
 }) satisfies z.ZodType<Issuer>;
 
 /** An issuer as the routes take it. */

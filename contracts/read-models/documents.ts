@@ -91,11 +91,15 @@ export const turnDocument = z.object({
       /** Who asked. */
       actor,
       parentTurnId: z.string().nullable(),
+      /** The agent that asked, as the request said. */
+      sourceAgent: z.string().nullable(),
       orchestrationId: z.string().nullable(),
       message: z.string(),
       maxAttempts: z.int(),
     })
     .nullable(),
+  /** When a run was asked for: what lists of runs are ordered by. Null where it is no run. */
+  runAt: z.string().nullable(),
   /** Of all calls; null until the turn has ended. */
   usage: tokenUsage.nullable(),
   costUsd: z.number().nullable(),
