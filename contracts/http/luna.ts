@@ -389,6 +389,7 @@ export const createSession = route({
   surface: 'luna',
   method: 'POST',
   path: '/api/chat/sessions',
+  example: { body: { title: 'Plans', mode: 'assistant' } },
   summary: 'Begins a conversation.',
   access: 'chat:write',
   body: z
@@ -444,6 +445,7 @@ export const changeSession = route({
   surface: 'luna',
   method: 'PATCH',
   path: '/api/chat/sessions/:id',
+  example: { body: { title: 'Better plans' } },
   summary: 'Renames a conversation, changes its mode, archives it or takes it out of the archive.',
   access: 'chat:write',
   params: idParams,
@@ -479,6 +481,7 @@ export const sendSessionMessage = route({
   surface: 'luna',
   method: 'POST',
   path: '/api/chat/sessions/:id/send',
+  example: { body: { message: 'What is 12.5% of 80?', stream: false } },
   summary:
     'Sends a message and answers with the turn: as server-sent events, or as one JSON object with ' +
     '`stream: false` or `Accept: application/json` alone. Going away does not stop the turn.',
