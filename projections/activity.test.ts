@@ -105,10 +105,13 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
   DeliberationStarted: { attempt: 1, worker: 'w' },
   DeliberationReleased: { worker: 'w' },
   PhaseStarted: { phase: 'votes', loop: 1 },
+  MaterialSought: { phase: 'research', loop: 1, tool: 'calculate', arguments: { secret: HIDDEN } },
   MaterialGathered: {
     ...{ phase: 'research', loop: 1, tool: 'calculate', arguments: { secret: HIDDEN }, material },
     ...{ isError: false, durationMs: 3 },
   },
+  DeliberationLimited: { limit: 'tools', phase: 'research', loop: 1, message: HIDDEN },
+  VoiceFailed: { phase: 'statements', loop: 1, member: 'vega', reason: '503 from the provider' },
   MemberSpoke: {
     ...{ phase: 'statements', loop: 1, member: 'vega', kind: 'objection' },
     ...{ text: HIDDEN, cites: ['m1'], voice },
@@ -119,6 +122,7 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
     ...{ loop: 2, outcome: 'approved', decision: HIDDEN, by: 'majority' },
     tally: { for: 4, against: 1, abstain: 0 },
     dissent: [{ member: 'vega', reason: HIDDEN }],
+    voice: null,
   },
   ActionTaken: { action: 'delegation started', detail: HIDDEN, decisionId: 'e1' },
   DeliberationStopRequested: {},

@@ -293,11 +293,31 @@ const readings: { readonly [Type in EventType]: Reading<EventData<Type>> | null 
     title: (data) => `Phase started: ${data.phase}`,
     details: ['phase', 'loop'],
   },
+  MaterialSought: {
+    category: 'tool_invoke',
+    level: 'info',
+    title: ofTool('Material sought'),
+    details: ['phase', 'loop', 'tool'],
+  },
   MaterialGathered: {
     category: 'tool_invoke',
     level: (data) => (data.isError ? 'error' : 'success'),
     title: (data) => ofTool(data.isError ? 'No material found' : 'Material found')(data),
     details: ['phase', 'loop', 'tool', 'isError'],
+  },
+  DeliberationLimited: {
+    category: 'state_event',
+    level: 'warn',
+    title: ({ limit }) =>
+      limit === 'tools' ? 'No more tools: their limit is reached' : 'No more tools: the same was asked again',
+    details: ['limit', 'phase', 'loop'],
+  },
+  VoiceFailed: {
+    category: 'error',
+    level: 'error',
+    title: (data) => `No model answered for member ${data.member}`,
+    message: (data) => clip(data.reason),
+    details: ['phase', 'loop', 'member'],
   },
   MemberSpoke: {
     category: 'llm_call',

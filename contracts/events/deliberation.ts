@@ -91,6 +91,10 @@ export const deliberationEvents = {
   DeliberationStarted: event(z.strictObject({ attempt: z.int().positive(), worker: z.string() })),
   DeliberationReleased: event(z.strictObject({ worker: z.string() })),
   PhaseStarted: event(z.strictObject({ phase, loop })),
+  /** A tool is about to be used; one that was is not used again after a crash, one that was not yet, is. */
+  MaterialSought: event(z.strictObject({ phase, loop, tool: z.string(), arguments: z.unknown() }), [
+    'arguments',
+  ]),
   /** A tool found material. `isError`: it did not, and `material.text` says why. */
   MaterialGathered: event(
     z.strictObject({
@@ -104,6 +108,15 @@ export const deliberationEvents = {
     }),
     ['arguments', 'material.text', 'material.title'],
   ),
+  /**
+   * No more tools: `tools`, so many were used as may be; `repetition`, the same was asked for again and again.
+   */
+  DeliberationLimited: event(
+    z.strictObject({ limit: z.enum(['tools', 'repetition']), phase, loop, message: z.string() }),
+    ['message'],
+  ),
+  /** No model answered for a member: a rule speaks for it in what follows. */
+  VoiceFailed: event(z.strictObject({ phase, loop, member: memberName, reason: z.string() })),
   MemberSpoke: event(
     z.strictObject({
       phase,
@@ -128,6 +141,8 @@ export const deliberationEvents = {
       by: z.enum(['majority', 'judge']),
       tally: z.strictObject({ for: z.int(), against: z.int(), abstain: z.int() }),
       dissent: z.array(z.strictObject({ member: memberName, reason: z.string() })),
+      /** Of the judge; null for a majority, which is counted. */
+      voice: voice.nullable(),
     }),
     ['decision', 'dissent.*.reason'],
   ),
