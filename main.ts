@@ -193,7 +193,8 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     onSnapshotError: (err) => logger.warn({ err }, 'A snapshot could not be used'),
   });
   const services = createServiceTokens({ secret: keys.secret('calls between services') });
-  const ownCommands = createChatCommands(bus, signals);
+  const agents = createAgents({ readModels });
+  const ownCommands = createChatCommands(bus, signals, agents);
   const { commandServiceUrl } = config;
   const commands =
     roles.has('command') || commandServiceUrl === undefined
@@ -232,7 +233,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         commands,
         readModels,
         feeds,
-        agents: createAgents({ readModels }),
+        agents,
         answerTimeoutMs,
         defaultModel,
       }),

@@ -1,10 +1,18 @@
 /** The chat commands: for transports that carry both directions (WebSocket, Socket.IO, GraphQL), and for routes. */
-import type { ChatCommands, Issuer, NewConversation } from '../contracts/commands/conversation.ts';
+import { sees } from '../contracts/caller.ts';
+import type {
+  ChatCommands,
+  Issuer,
+  NewConversation,
+  NewMessage,
+} from '../contracts/commands/conversation.ts';
 import type { Position } from '../contracts/envelope.ts';
-import { Refusal } from '../contracts/errors.ts';
+import { Refusal, refuse } from '../contracts/errors.ts';
 import type { OdeonEvent } from '../contracts/events/catalogue.ts';
+import type { Run } from '../contracts/events/conversation.ts';
+import type { Agents } from '../contracts/read-models/agents.ts';
 import { newConversation } from '../contracts/read-models/conversation.ts';
-import type { ConversationDocument } from '../contracts/read-models/documents.ts';
+import type { AgentDocument, ConversationDocument } from '../contracts/read-models/documents.ts';
 import type { SignalBus } from '../infra/bus/port.ts';
 import type { CommandBus, CommandMeta } from './command.ts';
 import {
@@ -21,7 +29,7 @@ import {
 export const metaOf = (issuer: Issuer): CommandMeta => ({
   commandId: issuer.commandId,
   correlationId: issuer.correlationId,
-  causationId: null,
+  causationId: issuer.causationId ?? null,
   surface: issuer.surface,
   actor: issuer.caller.actor,
   caller: issuer.caller,
@@ -36,7 +44,14 @@ const MAX_IDS = 5;
  * @returns it as it is now, and the position of its start
  * @throws Refusal
  */
-export async function beginConversation(
+export const beginConversation = (
+  bus: CommandBus,
+  input: NewConversation,
+  issuer: Issuer,
+): Promise<{ conversation: ConversationDocument; position: Position }> =>
+  begin(bus, input, issuer.caller.userId, metaOf(issuer));
+
+async function begin(
   bus: CommandBus,
   {
     title = null,
@@ -46,16 +61,16 @@ export async function beginConversation(
     agent = null,
     linkId = null,
   }: NewConversation,
-  issuer: Issuer,
+  owner: string,
+  meta: CommandMeta,
 ): Promise<{ conversation: ConversationDocument; position: Position }> {
-  const owner = issuer.caller.userId;
   for (let salt = 0; ; salt++) {
-    const conversationId = conversationIdFor(issuer.commandId, salt);
+    const conversationId = conversationIdFor(meta.commandId, salt);
     try {
       const { events } = await bus.dispatch(
         startConversation,
         { conversationId, owner, title, mode, model, kind, agent, linkId },
-        metaOf(issuer),
+        meta,
       );
       const started = events[0] as OdeonEvent<'ConversationStarted'>;
       return { conversation: newConversation(started), position: started.position };
@@ -65,19 +80,95 @@ export async function beginConversation(
   }
 }
 
-export function createChatCommands(bus: CommandBus, signals: SignalBus): ChatCommands {
-  return {
-    startConversation: (input, issuer) => beginConversation(bus, input, issuer),
+export interface NewRun {
+  readonly owner: string;
+  readonly agent: AgentDocument;
+  /** As `Agents.runOf` makes it. */
+  readonly run: Run;
+  readonly task: string;
+  readonly instructions?: string | null;
+}
 
-    async sendMessage(
-      { conversationId, content, model, instructions = null, run = null, prompt = null },
-      issuer,
-    ) {
+/**
+ * Asks for a run of an agent in a conversation of its own. Of several tries of a command (`meta.retried` but for the
+ * first) all get the same run.
+ * @returns the run's turn; `position` of the message that asks for it
+ * @throws Refusal
+ */
+export async function beginRun(
+  bus: CommandBus,
+  { owner, agent: { id, name, model }, run, task, instructions = null }: NewRun,
+  meta: CommandMeta,
+): Promise<{ conversationId: string; turnId: string; position: Position }> {
+  const { conversation: begun } = await begin(bus, { kind: 'run', agent: { id, name } }, owner, meta);
+  const turnId = turnIdFor(meta.commandId);
+  const message = {
+    conversationId: begun.id,
+    messageId: messageIdFor(meta.commandId),
+    turnId,
+    content: task,
+  };
+  const { events } = await bus.dispatch(
+    sendMessage,
+    { ...message, model, instructions, run, prompt: null },
+    meta,
+  );
+  return { conversationId: begun.id, turnId, position: events[0]!.position };
+}
+
+const AGENT = 'agent:';
+const agentIn = (model: string | null): string | null =>
+  model?.startsWith(AGENT) ? model.slice(AGENT.length) : null;
+
+/** @param agents finds the agents that `agent:<name>` and conversations name */
+export function createChatCommands(
+  bus: CommandBus,
+  signals: SignalBus,
+  agents: Pick<Agents, 'find' | 'get' | 'runOf'>,
+): ChatCommands {
+  /** The model and the run that a message is sent with. @throws Refusal NOT_FOUND when its agent is gone */
+  async function answering(
+    { conversationId, model, run = null }: NewMessage,
+    { caller }: Issuer,
+  ): Promise<{ model: string | null; run: Run | null }> {
+    const name = agentIn(model);
+    if (run !== null) {
+      if (name !== null) refuse('VALIDATION_ERROR', 'model: the run names its agent already.');
+      return { model, run };
+    }
+    const { state } = await bus.load(conversation, conversationId);
+    // What may not be seen is refused by the command, whatever it names.
+    if (state.status === 'none' || state.status === 'deleted' || !sees(caller, state.owner)) {
+      return { model: null, run: null };
+    }
+    if (name === null && (model !== null || state.agent === null)) return { model, run: null };
+    const agent = name === null ? await agents.get(caller, state.agent!.id) : await agents.find(caller, name);
+    return { model: agent.model, run: agents.runOf(agent, { trigger: 'chat' }) };
+  }
+
+  return {
+    async startConversation(input, issuer) {
+      const name = agentIn(input.model ?? null);
+      if (name === null) return beginConversation(bus, input, issuer);
+      const { id, name: known } = await agents.find(issuer.caller, name);
+      return beginConversation(bus, { ...input, model: null, agent: { id, name: known } }, issuer);
+    },
+
+    async sendMessage(input, issuer) {
+      const { conversationId, content, instructions = null, prompt = null } = input;
       const messageId = messageIdFor(issuer.commandId);
       const turnId = turnIdFor(issuer.commandId);
       const { events, state } = await bus.dispatch(
         sendMessage,
-        { conversationId, messageId, turnId, content, model, instructions, run, prompt },
+        {
+          conversationId,
+          messageId,
+          turnId,
+          content,
+          instructions,
+          prompt,
+          ...(await answering(input, issuer)),
+        },
         metaOf(issuer),
       );
       return { messageId, turnId, position: events[0]!.position, waiting: state.waiting.length };

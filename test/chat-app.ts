@@ -184,7 +184,8 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
     subscribe: () => () => undefined,
     close: async () => {},
   };
-  const commands = createChatCommands(bus, signals);
+  const agents = createAgents({ readModels });
+  const commands = createChatCommands(bus, signals, agents);
   const feeds = { ...logFeeds(store), ...options.feeds };
   const { answerTimeoutMs = 10_000 } = options;
   const history = createHistory(store);
@@ -195,7 +196,7 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
         commands,
         readModels,
         feeds,
-        agents: createAgents({ readModels }),
+        agents,
         answerTimeoutMs,
         defaultModel: DEFAULT_MODEL,
       }),

@@ -36,6 +36,8 @@ export interface WaitingTurn {
   readonly requestId: string;
   readonly correlationId: string;
   readonly surface: Surface;
+  /** Of a run: its agent, and how many runs of it run at once. */
+  readonly agent: { readonly id: string; readonly atOnce: number } | null;
 }
 
 export interface RunningTurn extends WaitingTurn {
@@ -91,7 +93,9 @@ function evolve(state: ConversationState, event: ConversationEvent): Conversatio
       return { ...state, status: 'deleted' };
     case 'MessageSent': {
       const { correlationId, surface } = event;
-      const turn = { turnId: event.data.turnId, requestId: event.id, correlationId, surface };
+      const { turnId, run } = event.data;
+      const agent = run && { id: run.agent.id, atOnce: run.concurrency };
+      const turn = { turnId, requestId: event.id, correlationId, surface, agent };
       return { ...state, waiting: [...state.waiting, turn] };
     }
     case 'TurnStarted': {
@@ -129,7 +133,7 @@ export const conversation: Aggregate<ConversationState, ConversationEventType> =
   category: 'conversation',
   initial,
   evolve,
-  stateVersion: 2,
+  stateVersion: 3,
 };
 
 // ── commands ──────────────────────────────────────────────────────────────
@@ -212,8 +216,22 @@ export const sendMessage = command('SendMessage', commands.sendMessage, (input, 
     });
   }
   const { conversationId: _id, ...data } = input;
+  refuseContradiction(data.prompt);
   return [{ type: 'MessageSent', data }];
 });
+
+/** A tool can only be asked for where there is one. */
+function refuseContradiction(prompt: z.infer<typeof commands.sendMessage>['prompt']): void {
+  if (prompt === null) return;
+  const { tools, toolChoice, messages } = prompt;
+  if (messages.length === 0) refuse('VALIDATION_ERROR', 'messages: there is none to answer.');
+  if (typeof toolChoice === 'object' && !tools.some(({ name }) => name === toolChoice.tool)) {
+    refuse('VALIDATION_ERROR', `tool_choice: no tool named "${toolChoice.tool}" is offered.`);
+  }
+  if (toolChoice === 'required' && tools.length === 0) {
+    refuse('VALIDATION_ERROR', 'tool_choice: a tool is required, and none is offered.');
+  }
+}
 
 export const requestInterrupt = command('RequestInterrupt', commands.requestInterrupt, (input, state) => {
   const { running, waiting } = state;

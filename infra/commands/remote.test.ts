@@ -12,6 +12,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { createAgents } from '../../command-service/agents.ts';
 import { createCommandBus } from '../../command-service/bus.ts';
 import { createChatCommands, metaOf } from '../../command-service/chat.ts';
 import { startConversation } from '../../command-service/domain/conversation.ts';
@@ -27,6 +28,7 @@ import { StoreUnavailable } from '../event-store/port.ts';
 import { openSqliteEventStore } from '../event-store/sqlite.ts';
 import { withCatalogue } from '../event-store/with-catalogue.ts';
 import { caller, type Fixture, serveFixture } from '../http/fixture.ts';
+import type { ReadModels } from '../read-models/port.ts';
 import { createRemoteChatCommands } from './remote.ts';
 
 const tokens = createServiceTokens({ secret: Buffer.alloc(32, 1) });
@@ -342,8 +344,13 @@ describe('Commands that are passed on to the command service', () => {
     });
     const by = issuer();
     const { conversationId } = message;
-    await bus.dispatch(startConversation, { ...beginning, conversationId, owner: 'ada' }, metaOf(issuer()));
-    const service = opened(await serve(createChatCommands(bus, signals)));
+    const agents = createAgents({ readModels: { get: async () => null } as unknown as ReadModels });
+    await bus.dispatch(
+      startConversation,
+      { ...beginning, agent: null, conversationId, owner: 'ada' },
+      metaOf(issuer()),
+    );
+    const service = opened(await serve(createChatCommands(bus, signals, agents)));
     const proxy = opened(
       await actingServer(
         passedOn(service.url, (_text, response) => response.socket?.destroy()),
