@@ -492,6 +492,7 @@ export const sendSessionMessage = route({
     stream: z.boolean().optional(),
     model: requestedModel.optional(),
   }),
+  streams: ['text/event-stream'],
   answers: {
     200: lunaAnswer,
     502: lunaFailedAnswer,

@@ -73,7 +73,7 @@ const statuses: Readonly<Record<number, string>> = {
   409: 'It does not go with what is there, or the Idempotency-Key belongs to another request.',
   413: 'The body is too large.',
   415: 'The body is of another media type.',
-  422: 'The request does not fit its schema.',
+  422: 'It does not fit its schema, or the Idempotency-Key came with another request before.',
   429: 'Too many: Retry-After says when to come again.',
   502: 'No model answered.',
   503: 'Not now: Retry-After says when to come again.',
@@ -92,8 +92,10 @@ function refusalsOf(contract: RouteContract): number[] {
   const changes = method !== 'GET';
   return [
     400,
-    ...(surface === 'trinity' && (params || query || body) ? [422] : []),
-    ...(access === 'public' ? [] : [401]),
+    // The Idempotency-Key of another request; and Trinity's way to say that something does not fit its schema.
+    ...(changes || (surface === 'trinity' && (params || query || body)) ? [422] : []),
+    // Public commands bring their credential in the body.
+    ...(access === 'public' && !changes ? [] : [401]),
     ...(access === 'public' || access === 'authenticated' ? (changes ? [403] : []) : [403]),
     ...(params === undefined ? [] : [404]),
     ...(changes ? [409] : []),
