@@ -51,6 +51,8 @@ export const voice = z.strictObject({
   durationMs: z.number().nonnegative(),
 });
 
+export type Voice = z.infer<typeof voice>;
+
 const phase = z.string();
 const loop = z.int().positive();
 const vote = z.enum(['for', 'against', 'abstain']);
