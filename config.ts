@@ -2,6 +2,7 @@
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { RateLimitClass } from './contracts/http/route.ts';
 import { type ServiceRole, serviceRoles } from './contracts/http/system.ts';
 import { type ModelsConfig, modelsConfigFrom, modelsEnvironment } from './infra/models/environment.ts';
 
@@ -72,6 +73,9 @@ export const environment = z.object({
   READ_YOUR_WRITES_MS: withDefault(whole(0, 60_000), '2000'),
   ANSWER_TIMEOUT_SECONDS: withDefault(whole(1, 3_600), '600'),
   TURN_CONCURRENCY: withDefault(whole(1, 10_000), '64'),
+  RATE_LIMIT_PER_MINUTE: withDefault(whole(0, 1_000_000), '600'),
+  RATE_LIMIT_CHAT_PER_MINUTE: optional(whole(0, 1_000_000)),
+  RATE_LIMIT_SEARCH_PER_MINUTE: optional(whole(0, 1_000_000)),
   SECURE_COOKIES: yesOrNo,
   CORS_ORIGINS: withDefault(
     list.refine(
@@ -146,6 +150,8 @@ export interface Config {
   /** How long a request that does not stream waits for its answer. */
   readonly answerTimeoutMs: number;
   readonly turnConcurrency: number;
+  /** Requests, by class; 0 for no limit. */
+  readonly rateLimitsPerMinute: Readonly<Record<RateLimitClass, number>>;
   readonly secureCookies: boolean;
   readonly corsOrigins: readonly string[];
   /** Addresses and networks. */
@@ -218,6 +224,11 @@ export function readConfig(variables: Readonly<Record<string, string | undefined
     readYourWritesMs: env.READ_YOUR_WRITES_MS,
     answerTimeoutMs: env.ANSWER_TIMEOUT_SECONDS * 1_000,
     turnConcurrency: env.TURN_CONCURRENCY,
+    rateLimitsPerMinute: {
+      default: env.RATE_LIMIT_PER_MINUTE,
+      chat: env.RATE_LIMIT_CHAT_PER_MINUTE ?? env.RATE_LIMIT_PER_MINUTE,
+      search: env.RATE_LIMIT_SEARCH_PER_MINUTE ?? env.RATE_LIMIT_PER_MINUTE,
+    },
     secureCookies: env.SECURE_COOKIES,
     corsOrigins: env.CORS_ORIGINS,
     trustedProxies: env.TRUSTED_PROXIES,

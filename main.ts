@@ -38,6 +38,7 @@ import { createRemoteChatCommands } from './infra/commands/remote.ts';
 import { createEngines } from './infra/engines/engines.ts';
 import { createHttpServer } from './infra/http/node-server.ts';
 import type { Endpoint } from './infra/http/port.ts';
+import { createRateLimits } from './infra/http/rate-limits.ts';
 import { refuseForeign } from './infra/http/security.ts';
 import { createHttpApp, createStartingApp } from './infra/http/server.ts';
 import { createModels } from './infra/models/registry.ts';
@@ -210,6 +211,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     timeoutMs: config.readYourWritesMs,
   };
   const corsOrigins = new Set(config.corsOrigins);
+  const rateLimits = createRateLimits(config.rateLimitsPerMinute);
   const live = await createLive({
     store,
     bus: signals,
@@ -276,6 +278,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     fingerprintSecret: keys.secret('fingerprints of requests').toString('base64url'),
     services,
     unavailable: engines.unavailable,
+    rateLimits,
     routes,
     trustedProxies: config.trustedProxies,
     logger,

@@ -27,6 +27,8 @@ export interface Issue {
 export interface RateLimit {
   readonly limit: number;
   readonly windowSeconds: number;
+  /** Of a limit on requests: its class. Every answer of its routes says how it stands. */
+  readonly policy?: string;
 }
 
 /** A request that is refused and changed nothing. `message` says what to do about it. */

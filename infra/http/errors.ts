@@ -162,7 +162,8 @@ const shortenPart = (part: string | number): string | number =>
 
 /** As the IETF draft had them until version 6, which Luna's clients read: the reset is in seconds from now. */
 function rateLimitHeaders({ rateLimit, retryAfterSeconds = 0 }: Failure): Record<string, string> {
-  if (rateLimit === undefined) return {};
+  // Of limits on requests the exchange tells.
+  if (rateLimit === undefined || rateLimit.policy !== undefined) return {};
   return {
     'RateLimit-Policy': `${rateLimit.limit};w=${rateLimit.windowSeconds}`,
     'RateLimit-Limit': String(rateLimit.limit),

@@ -8,6 +8,7 @@ import { Refusal } from '../../contracts/errors.ts';
 import type { RouteSurface } from '../../contracts/http/route.ts';
 import type { ErrorStyle } from './errors.ts';
 import type { RequestContext } from './port.ts';
+import { type RateLimitState, rateLimitHeaders } from './rate-limits.ts';
 
 /** How far the projections are, as the projection runtime knows it. */
 export interface Settle {
@@ -40,6 +41,8 @@ export class Exchange implements RequestContext {
   caller: Caller | null = null;
   commandId: string = randomUUID();
   retried = false;
+  /** How the limit on requests stands that counted this one; null where none does. */
+  rateLimit: RateLimitState | null = null;
 
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
@@ -134,6 +137,7 @@ export class Exchange implements RequestContext {
       'X-Request-Id': this.correlationId,
       'X-Event-Position': this.#reached === null ? this.#begunAt : laterOf(this.#begunAt, this.#reached),
       ...(this.#isBehind ? { 'X-Read-Model': 'behind' } : {}),
+      ...(this.rateLimit === null ? {} : rateLimitHeaders(this.rateLimit)),
     };
   }
 }

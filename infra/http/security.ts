@@ -17,11 +17,15 @@ const EXPOSED = [
   'X-Event-Position',
   'X-Read-Model',
   'X-Turn-Id',
+  'X-Stream-Id',
+  'X-Request-Id',
   'Idempotent-Replay',
   'Retry-After',
   'X-RateLimit-Limit',
   'X-RateLimit-Remaining',
   'X-RateLimit-Reset',
+  'RateLimit',
+  'RateLimit-Policy',
 ].join(', ');
 const ALLOWED_HEADERS = [
   'Authorization',

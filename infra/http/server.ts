@@ -9,7 +9,13 @@ import proxyaddr from 'proxy-addr';
 import type { EngineName } from '../../contracts/engines.ts';
 import { START } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
-import { admits, isCommand, type RouteContract, type RouteSurface } from '../../contracts/http/route.ts';
+import {
+  admits,
+  isCommand,
+  type RateLimitClass,
+  type RouteContract,
+  type RouteSurface,
+} from '../../contracts/http/route.ts';
 import type { Authenticator, ServiceTokens } from '../auth/port.ts';
 import type { Logger, Metrics, RouteMetrics } from '../telemetry/port.ts';
 import { type BodyLimits, ClientGone, isFormEncoded, parseJson, readBody } from './body.ts';
@@ -26,6 +32,7 @@ import {
   recordId,
 } from './idempotency.ts';
 import type { Answer, Endpoint, IdempotencyPort, JsonAnswer, StreamAnswer } from './port.ts';
+import { type RateLimitState, type RateLimits, tooMany } from './rate-limits.ts';
 import { allowOrigin, preflightHeaders, refuseForeign, securityHeaders } from './security.ts';
 import { parseQuery, validatorOf } from './validation.ts';
 
@@ -52,6 +59,8 @@ export interface HttpAppOptions {
   readonly services?: Pick<ServiceTokens, 'verify'>;
   /** An engine that is known to be away: commands are refused with 503 before anything is done. Null: none. */
   readonly unavailable?: () => EngineName | null;
+  /** Counts the requests of routes that name a class of limits. Default: nobody does. */
+  readonly rateLimits?: RateLimits;
   /** The other endpoints come later: until then all that matches none of these is answered with 503. */
   readonly starting?: boolean;
 }
@@ -181,6 +190,33 @@ export function createHttpApp(options: HttpAppOptions): Express {
     }
   }
 
+  /**
+   * Counts a request where limits are kept for its route.
+   * @throws Refusal when it is one too many
+   */
+  async function count(
+    { rateLimit: kind }: RouteContract,
+    exchange: Exchange,
+    counting: (limits: RateLimits, kind: RateLimitClass) => Promise<RateLimitState | null>,
+  ): Promise<void> {
+    if (kind === undefined || options.rateLimits === undefined) return;
+    exchange.rateLimit = await counting(options.rateLimits, kind);
+    if (exchange.rateLimit?.exceeded) throw tooMany(exchange.rateLimit);
+  }
+
+  /** Requests that are refused, as nobody knows who sent them or as they may not, are counted all the same. */
+  async function authoriseCounted(contract: RouteContract, exchange: Exchange): Promise<void> {
+    const refused: unknown = await unlessTooEarly(exchange, () => authorise(contract, exchange)).then(
+      () => null,
+      (error) => error,
+    );
+    if (refused !== null && !(refused instanceof Refusal)) throw refused;
+    await count(contract, exchange, (limits, kind) =>
+      limits.consume(kind, exchange.caller, exchange.address),
+    );
+    if (refused !== null) throw refused;
+  }
+
   function workOf({ contract, handle }: Endpoint): Target['work'] {
     const command = isCommand(contract);
     const validate = validatorOf(contract);
@@ -190,12 +226,13 @@ export function createHttpApp(options: HttpAppOptions): Express {
     return async (exchange, request, params, search) => {
       const isService = contract.access === 'service';
       const checkBody = isService ? authoriseService(contract, exchange, pathOf(request)) : null;
+      await count(contract, exchange, (limits, kind) => limits.arrive(kind, exchange.address));
       if (command) {
         refuseForeign(request.headers, corsOrigins);
         const away = options.unavailable?.() ?? null;
         if (away !== null) throw engineAway(away);
       }
-      if (!isService) await unlessTooEarly(exchange, () => authorise(contract, exchange));
+      if (!isService) await authoriseCounted(contract, exchange);
       let body: unknown;
       if (contract.body !== undefined || checkBody !== null) {
         const isForm = contract.bodyType === 'form' && isFormEncoded(request);
