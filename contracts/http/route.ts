@@ -81,6 +81,8 @@ export interface RouteContract<
    * are streams or hold a secret, which are not stored) by running again over the recorded events.
    */
   readonly repeat?: 'stored' | 'derived';
+  /** The path parameter within whose value an Idempotency-Key counts: elsewhere the same key is another one. */
+  readonly keyScope?: string;
 }
 
 /** Limits on requests are by class: see RATE_LIMIT_PER_MINUTE and its finer ones. */
