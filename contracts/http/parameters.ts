@@ -14,7 +14,7 @@ export const offset = z.coerce.number().int().min(0).max(1_000_000).default(0);
 const inFourDigits = (text: string): boolean => /^\d{4}-/.test(new Date(text).toISOString());
 
 /** RFC 3339: `t` and `z` are as good as `T` and `Z`; a `+` that was not written as %2B arrives as a space. */
-const time = z
+export const time = z
   .string()
   .transform((text) => text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+'))
   .pipe(z.iso.datetime({ offset: true }))
