@@ -22,9 +22,18 @@ import type {
   SnapshotStore,
 } from './infra/read-models/port.ts';
 import { openSqliteReadModels } from './infra/read-models/sqlite.ts';
+import { createEmbedder } from './infra/search/embedder.ts';
+import type { Embedder, SearchIndex } from './infra/search/port.ts';
+import { openSqliteSearchIndex } from './infra/search/sqlite.ts';
 import type { Logger, Metrics } from './infra/telemetry/port.ts';
 import { projections } from './projections/list.ts';
 import { startProjections, type Trouble } from './projections/runtime/runtime.ts';
+import {
+  remoteSearchIndexing,
+  type SearchIndexing,
+  startSearchIndexing,
+  withPart,
+} from './projections/runtime/search.ts';
 import { startSharedProjections } from './projections/runtime/shared.ts';
 
 export interface Deployment {
@@ -34,9 +43,18 @@ export interface Deployment {
   readonly events: EventBus;
   readonly readModels: ReadModels;
   readonly snapshots: SnapshotStore;
+  /** The index for searching is among them, but nobody waits for it with the others. */
   readonly projections: ProjectionRuntime;
+  /** Null in a process without the query role. */
+  readonly search: SearchParts | null;
   /** Whether no other process can be at work on this log. */
   readonly alone: boolean;
+}
+
+export interface SearchParts {
+  readonly index: SearchIndex;
+  readonly embedder: Embedder;
+  readonly indexing: SearchIndexing;
 }
 
 export interface OpenOptions {
@@ -91,7 +109,7 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
     const { projections: names, event } = trouble;
     logger.error({ err, projections: names, event: event?.position ?? null }, 'A projection is in trouble');
   };
-  const runtime = await ('partition' in stored && shared
+  const own = await ('partition' in stored && shared
     ? startSharedProjections({
         store,
         events,
@@ -107,6 +125,9 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
         projections,
         onError,
       }));
+  const search = config.roles.has('query') ? openSearch(options, store, bus.signals, onError) : null;
+  const part = search?.indexing ?? (shared ? remoteSearchIndexing(bus.signals) : null);
+  const runtime = part === null ? own : withPart(own, part);
   // Both at once: while Kafka is gone, each waits for it a while.
   onClose(() => Promise.all([runtime.stop(), relay?.stop()]));
 
@@ -117,6 +138,7 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
     readModels: stored,
     snapshots: stored.snapshots,
     projections: runtime,
+    search,
     alone,
   };
 }
@@ -167,6 +189,20 @@ async function openMongo(url: string, { config, engines, signal }: OpenOptions):
     (onAvailability) => openMongoReadModels({ url, partitions, onAvailability }),
     signal,
   );
+}
+
+/** Each process that answers searches has an index; where several share DATA_DIR, they share it, too. */
+function openSearch(
+  { config, onClose }: OpenOptions,
+  store: EventStore,
+  signals: SignalBus,
+  onError: (error: Error, trouble: Trouble) => void,
+): SearchParts {
+  const embedder = createEmbedder();
+  const { model } = embedder;
+  const index = openSqliteSearchIndex({ file: join(config.dataDir, 'search.db'), model });
+  onClose(() => Promise.all([index.close(), embedder.close()]));
+  return { index, embedder, indexing: startSearchIndexing({ store, index, embedder, signals, onError }) };
 }
 
 interface Bus {

@@ -8,6 +8,7 @@ import * as live from './live.ts';
 import { lunaChatRoutes } from './luna.ts';
 import { operatorRoutes } from './operators.ts';
 import type { RouteContract } from './route.ts';
+import { searchRoutes } from './search.ts';
 import { systemRoutes } from './system.ts';
 import { zergChatRoutes } from './zerg.ts';
 
@@ -19,6 +20,7 @@ export const routes: readonly RouteContract[] = [
   ...lunaChatRoutes,
   ...zergChatRoutes,
   ...agentChatRoutes,
+  ...searchRoutes,
   live.streamTurn,
   live.streamActivity,
   live.streamLog,
