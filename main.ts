@@ -52,8 +52,10 @@ import { chatQueryEndpoints } from './query-service/http/chat.ts';
 import { documentationEndpoints } from './query-service/http/documentation.ts';
 import { identityQueryEndpoints } from './query-service/http/identity.ts';
 import { operatorQueryEndpoints } from './query-service/http/operators.ts';
+import { searchEndpoints } from './query-service/http/search.ts';
 import { systemEndpoints } from './query-service/http/system.ts';
 import { createLive } from './query-service/live/live.ts';
+import { createSearch } from './query-service/search.ts';
 
 /** From SIGTERM to the end. */
 const SHUTDOWN_MS = 4_500;
@@ -210,6 +212,15 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     waitFor: (position: Position, timeoutMs: number) => runtime.waitFor(position, timeoutMs),
     timeoutMs: config.readYourWritesMs,
   };
+  const search =
+    deployment.search &&
+    createSearch({
+      index: deployment.search.index,
+      embedder: deployment.search.embedder,
+      indexed: (position, timeoutMs) => deployment.search!.indexing.waitFor(position, timeoutMs),
+      store,
+      timeoutMs: config.readYourWritesMs,
+    });
   const corsOrigins = new Set(config.corsOrigins);
   const rateLimits = createRateLimits(config.rateLimitsPerMinute);
   const live = await createLive({
@@ -264,6 +275,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       }),
       ...identityQueryEndpoints({ readModels, signingKeys: keys }),
       ...operatorQueryEndpoints({ store, projections: runtime }),
+      ...(search === null ? [] : searchEndpoints(search)),
       ...documentationEndpoints(routes, version),
       ...live.endpoints,
     );
