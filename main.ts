@@ -157,7 +157,15 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   const engines = createEngines(logger);
 
   // ── the way in, at first for whoever asks how it is doing ───────────────
-  const system = systemEndpoints({ status: state, version, metrics, roles, engines: engines.status });
+  const system = systemEndpoints({
+    status: state,
+    version,
+    metrics,
+    roles,
+    engines: engines.status,
+    routes,
+    modelGateway: config.models.openai?.baseUrl ?? null,
+  });
   let app = createStartingApp({ endpoints: system, logger, metrics, corsOrigins: config.corsOrigins });
   const server = createHttpServer((request, response) => app(request, response));
   await makeDirectory(dataDir);

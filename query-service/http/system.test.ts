@@ -2,8 +2,17 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
+import type { z } from 'zod';
 import type { EngineStatus } from '../../contracts/engines.ts';
-import { getHealth, type Health, type ServiceRole, serviceRoles } from '../../contracts/http/system.ts';
+import { routes } from '../../contracts/http/all.ts';
+import {
+  getFeatures,
+  getHealth,
+  getInfo,
+  type Health,
+  type ServiceRole,
+  serviceRoles,
+} from '../../contracts/http/system.ts';
 import { createHttpServer } from '../../infra/http/node-server.ts';
 import { createHttpApp } from '../../infra/http/server.ts';
 import { createLogger } from '../../infra/telemetry/logger.ts';
@@ -27,6 +36,8 @@ describe('The system’s routes', () => {
           metrics,
           roles: new Set(roles),
           engines: () => engines,
+          routes,
+          modelGateway: 'http://user:hunter7@gateway.internal:4000/v1?key=hunter8',
         }),
         authenticator: { authenticate: refuseAll, recheck: refuseAll },
         settle: { position: () => '0', head: refuseAll, waitFor: refuseAll, timeoutMs: 1 },
@@ -88,7 +99,8 @@ describe('The system’s routes', () => {
       expect(answer, path).to.deep.include({ status: 200, retryAfter: null });
       expect(answer.body).to.deep.include({
         status: 'healthy',
-        service: 'odeon',
+        service: 'bluefly-enterprise-chat',
+        product: 'odeon',
         version: '1.2.3',
         roles: serviceRoles,
         engines,
@@ -142,8 +154,42 @@ describe('The system’s routes', () => {
     engines = [{ ...engine('read models', problem), address: 'mongodb://ada:hunter2@mongo:27017' }];
     const { body } = await ask('/health');
     expect(JSON.stringify(body)).not.to.match(/hun\/?ter|ada/);
+    expect(body.ecosystem.gateway).to.equal('http://gateway.internal:4000/v1?key=…');
     expect(body.engines[0]?.address).to.equal('mongodb://mongo:27017');
     expect(body.engines[0]?.problem).to.match(/Authentication failed for mongodb:\/\/mongo:27017/);
+  });
+
+  it('tell Agent Chat’s clients what is here, and what is not', async () => {
+    await start('query');
+    const { body } = await ask('/health');
+    expect(Object.keys(body)).to.include.members([
+      ...['status', 'service', 'version', 'timestamp', 'ecosystem', 'voice', 'librechat', 'consumers'],
+      'rocketship',
+    ]);
+    expect(body.voice).to.deep.equal({ enabled: false, status: 'unavailable' });
+    expect([...Object.values(body.librechat), ...Object.values(body.consumers)]).not.to.include(true);
+
+    type Info = { features: string[]; endpoints: Record<string, string> };
+    const info = (await (await fetch(`${url}/api/info`)).json()) as Info;
+    (getInfo.answers[200] as z.ZodType).parse(info);
+    expect(info.endpoints).to.include({ health: '/health', chat: '/api/chat' });
+    expect(info.endpoints).not.to.have.any.keys('voice', 'tddai');
+    for (const place of Object.values(info.endpoints)) {
+      expect(
+        routes.some(({ path }) => path.startsWith(place)),
+        place,
+      ).to.equal(true);
+    }
+    const status = await (await fetch(url + body.rocketship.statusEndpoint)).json();
+    type Status = { count: number; features: { name: string; enabled: boolean; endpoint: string | null }[] };
+    const { features, count } = (getFeatures.answers[200] as z.ZodType<Status>).parse(status);
+    const here = features.filter(({ enabled }) => enabled);
+    expect([count, body.rocketship.features]).to.deep.equal([here.length, here.length]);
+    expect(here.map(({ name }) => name)).to.deep.equal(info.features);
+    expect(features.find(({ name }) => /Voice/.test(name))).to.deep.include({
+      enabled: false,
+      endpoint: null,
+    });
   });
 
   it('give the numbers in the Prometheus text format', async () => {

@@ -1,7 +1,10 @@
-/** `GET /health`, `/health/ready`, `/health/live` and `/metrics`. */
+/** How this deployment is doing, and what it is: health, numbers, features. */
 import type { EngineName, EngineStatus } from '../../contracts/engines.ts';
+import type { RouteContract } from '../../contracts/http/route.ts';
 import {
+  getFeatures,
   getHealth,
+  getInfo,
   getLiveness,
   getMetrics,
   getReadiness,
@@ -10,6 +13,7 @@ import {
 } from '../../contracts/http/system.ts';
 import { type Answer, type Endpoint, endpoint } from '../../infra/http/port.ts';
 import type { Metrics } from '../../infra/telemetry/port.ts';
+import { endpointsOf, featuresOf } from './features.ts';
 
 export interface SystemDependencies {
   /** How far the process is itself; whether its engines can be used is looked up in `engines`. */
@@ -18,6 +22,10 @@ export interface SystemDependencies {
   readonly metrics: Pick<Metrics, 'render'>;
   readonly roles: Iterable<ServiceRole>;
   readonly engines: () => readonly EngineStatus[];
+  /** Of the whole deployment. */
+  readonly routes: readonly RouteContract[];
+  /** The address of a server that the models are asked through; null where there is none. */
+  readonly modelGateway: string | null;
 }
 
 /**
@@ -38,8 +46,12 @@ export function systemEndpoints({
   metrics,
   roles,
   engines,
+  routes,
+  modelGateway,
 }: SystemDependencies): Endpoint[] {
   const ownRoles = [...roles];
+  const features = featuresOf(routes);
+  const here = features.filter(({ enabled }) => enabled);
   const needed = new Set(ownRoles.flatMap((role) => needs[role]));
 
   function health(): Health {
@@ -48,13 +60,28 @@ export function systemEndpoints({
     const own = status();
     return {
       status: own === 'healthy' && away.some(({ name }) => needed.has(name)) ? 'unavailable' : own,
-      service: 'odeon',
+      service: 'bluefly-enterprise-chat',
+      product: 'odeon',
       version,
       timestamp: new Date().toISOString(),
       uptimeSeconds: Math.floor(process.uptime()),
       roles: ownRoles,
       engines: seen,
       waitingFor: away.length === 0 ? null : away.map(described).join('; '),
+      ecosystem: {
+        gateway: modelGateway && withoutCredentials(modelGateway),
+        // Search is part of this program.
+        vector: null,
+        tddai: null,
+      },
+      voice: { enabled: false, status: 'unavailable' },
+      librechat: { enhanced: false, kagent: false, ossa: false, agentStudio: false },
+      consumers: { drupal: false, llmPlatform: false },
+      rocketship: {
+        enabled: here.length > 0,
+        features: here.length,
+        statusEndpoint: '/api/rocketship/status',
+      },
     };
   }
 
@@ -69,6 +96,25 @@ export function systemEndpoints({
     endpoint(getHealth, readiness),
     endpoint(getReadiness, readiness),
     endpoint(getLiveness, () => ({ status: 200, body: health() })),
+    endpoint(getInfo, () => ({
+      status: 200,
+      body: {
+        name: 'Odeon',
+        description: 'Event-sourced backend for AI chat and agents: four chat APIs over one domain',
+        version,
+        features: here.map(({ name }) => name),
+        endpoints: endpointsOf(routes),
+      },
+    })),
+    endpoint(getFeatures, () => ({
+      status: 200,
+      body: {
+        enabled: here.length > 0,
+        count: here.length,
+        features,
+        timestamp: new Date().toISOString(),
+      },
+    })),
     endpoint(getMetrics, async () => {
       const { contentType, text } = await metrics.render();
       return {
