@@ -29,6 +29,7 @@ import { getMetrics, systemRoutes } from '../contracts/http/system.ts';
 import { chatQueryEndpoints } from '../query-service/http/chat.ts';
 import { identityQueryEndpoints } from '../query-service/http/identity.ts';
 import { operatorQueryEndpoints } from '../query-service/http/operators.ts';
+import { searchEndpoints } from '../query-service/http/search.ts';
 import { condition } from '../test/program.ts';
 
 const text = readFileSync(join(import.meta.dirname, 'nginx.conf'), 'utf8');
@@ -47,6 +48,7 @@ const queryService = [
     ...chatQueryEndpoints(nothing),
     ...identityQueryEndpoints(nothing),
     ...operatorQueryEndpoints(nothing),
+    ...searchEndpoints(nothing),
   ].map(({ contract }) => contract),
   live.streamTurn,
   live.streamActivity,
@@ -59,13 +61,20 @@ const hidden = (route: RouteContract): boolean => route.access === 'service' || 
 
 describe('deploy/nginx.conf', () => {
   it('sends each route to a service that has it', () => {
-    const block = /map \$request_method \$odeon_kind \{([^}]*)\}/.exec(text)![1]!;
+    const block = /map \$request_method \$odeon_method_kind \{([^}]*)\}/.exec(text)![1]!;
     const kinds = new Map(
       [...block.matchAll(/^\s*(\w+) (\w+);/gm)].map(([, method, kind]) => [method!, kind!]),
     );
+    const others = /map "\$request_method \$uri" \$odeon_kind \{([^}]*)\}/.exec(text)![1]!;
+    const exceptions = [...others.matchAll(/^\s*"~(.*)" (\w+);/gm)].map(([, pattern, kind]) => ({
+      pattern: new RegExp(pattern!),
+      kind: kind!,
+    }));
+    expect(others).to.include('default $odeon_method_kind;');
     const has = { query: queryService, command: commandService, command_once: commandService };
     for (const route of routes) {
-      const kind = (kinds.get(route.method) ?? kinds.get('default')) as keyof typeof has;
+      const exception = exceptions.find(({ pattern }) => pattern.test(keyOf(route)));
+      const kind = (exception?.kind ?? kinds.get(route.method) ?? kinds.get('default')) as keyof typeof has;
       expect(has[kind].map(keyOf), `${keyOf(route)} → ${kind}`).to.include(keyOf(route));
       expect(kind === 'query', keyOf(route)).to.equal(!isCommand(route));
     }
@@ -263,7 +272,7 @@ here('nginx with deploy/nginx.conf', function () {
   it('sends each route to its service', async () => {
     for (const route of routes) {
       const path = route.path.replace(/:\w+/g, 'x');
-      const reply = await ask(route.method, `${path}?a=1`, isCommand(route) ? { body: '{}' } : {});
+      const reply = await ask(route.method, `${path}?a=1`, route.method === 'GET' ? {} : { body: '{}' });
       if (hidden(route)) expect(reply.status, keyOf(route)).to.equal(404);
       // More logins than a client may try in a minute are not asked for here.
       else

@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { z } from 'zod';
-import { isCommand, type RouteContract } from '../contracts/http/route.ts';
+import type { RouteContract } from '../contracts/http/route.ts';
 
 // ── what a route takes ────────────────────────────────────────────────────
 interface Shape {
@@ -257,7 +257,7 @@ export function hostileRequest(
         length: among(9, 'right', fc.constantFrom('none', 'longer', 'shorter', 'chunked', 'both', 'garbage')),
       })
       .map(({ method, path, query, who, headers, body, length }) => {
-        const sent = isCommand(route) ? body : Buffer.alloc(0);
+        const sent = route.method === 'GET' ? Buffer.alloc(0) : body;
         const target = withoutLine(query === '' ? path : `${path}?${query}`).slice(0, 14_000);
         const lines = [
           `${method} ${target} HTTP/1.1`,

@@ -31,7 +31,7 @@ const lets = (access: Access, { permissions }: Visitor): 'in' | 401 | 403 | 404 
 
 const keyOf = ({ method, path }: RouteContract): string => `${method} ${path}`;
 
-/** A sound body for each command that needs one. */
+/** A sound body for each route that needs one. */
 const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'POST /api/auth/login': () => ({ email: 'nobody@example.org', password: PASSWORD }),
   'POST /api/auth/refresh': () => ({ refreshToken: 'none' }),
@@ -48,6 +48,7 @@ const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'PATCH /api/chat/sessions/:id': () => ({ title: 'Changed' }),
   'POST /api/chat/sessions/:id/send': () => ({ message: 'hello', stream: false }),
   'POST /api/v1/chat/:id/message': () => ({ content: 'hello' }),
+  'POST /api/search': () => ({ query: 'hello' }),
   'POST /internal/commands/send-message': () => ({ input: {}, issuer: {} }),
   'POST /internal/commands/interrupt': () => ({ input: {}, issuer: {} }),
 };
@@ -158,8 +159,8 @@ describe('routes × roles', () => {
     const things = route.path.includes(':') ? await adasThings() : { conversation: '', turn: '', key: '' };
     const response = await fetch(program.url + urlOf(route.path, things), {
       method: route.method,
-      headers: { ...visitor.headers, ...(isCommand(route) && { 'Content-Type': 'application/json' }) },
-      ...(isCommand(route) && { body: JSON.stringify(sample?.(`new-${unique++}`) ?? {}) }),
+      headers: { ...visitor.headers, ...(route.method !== 'GET' && { 'Content-Type': 'application/json' }) },
+      ...(route.method !== 'GET' && { body: JSON.stringify(sample?.(`new-${unique++}`) ?? {}) }),
       signal: leave.signal,
     });
     leave.abort();
