@@ -24,13 +24,13 @@ export function createAgents({ readModels }: { readonly readModels: ReadModels }
   const oldest = async (where: NonNullable<Query['where']>) => (await all({ where, limit: 1 }))[0];
   const byAlias = async (name: string) =>
     (await all(READY_MADE)).find(({ shared, aliases }) => shared && aliases.includes(name));
+  const sharedNamed = async (name: string) => (await oldest({ shared: true, name })) ?? (await byAlias(name));
 
   return {
     async find(caller, name) {
       return (
         (await byId(agentIdFor(caller.userId, name))) ??
-        (await oldest({ shared: true, name })) ??
-        (await byAlias(name)) ??
+        (await sharedNamed(name)) ??
         (caller.permissions.has('all:read') ? await oldest({ name }) : undefined) ??
         absent()
       );
@@ -40,6 +40,8 @@ export function createAgents({ readModels }: { readonly readModels: ReadModels }
       const agent = await byId(agentId);
       return agent !== undefined && (agent.shared || sees(caller, agent.owner)) ? agent : absent();
     },
+
+    shared: async (name) => (await sharedNamed(name)) ?? null,
 
     async list(caller, { owner, limit, offset }) {
       const page = { limit, offset };

@@ -35,6 +35,8 @@ export interface Agents {
   find(caller: Caller, name: string): Promise<AgentDocument>;
   /** The agent with the id that the caller may use. @throws Refusal NOT_FOUND */
   get(caller: Caller, agentId: string): Promise<AgentDocument>;
+  /** The shared agent that answers to the name for whoever has no own one of it; null when there is none. */
+  shared(name: string): Promise<AgentDocument | null>;
   /** The caller's own and the shared ones, or all for who may see everything; oldest first. */
   list(caller: Caller, filter: AgentsFilter): Promise<readonly AgentDocument[]>;
   /** What a message is sent with that the agent is to answer. Pure. */
