@@ -102,8 +102,8 @@ function catchUpByHand(directory: string, file: string): Run {
     CREATE INDEX c1 ON conversations (owner, kind, status, position, id);
     CREATE INDEX c2 ON conversations (kind, archived, position, id);
     CREATE INDEX c3 ON conversations (kind, status, position, id);
-    CREATE INDEX c4 ON conversations (owner, agentId, position, id);
-    CREATE INDEX c5 ON conversations (agentId, position, id);
+    CREATE INDEX c4 ON conversations (owner, agentId, kind, status, position, id);
+    CREATE INDEX c5 ON conversations (agentId, kind, status, position, id);
     CREATE INDEX c6 ON conversations (linkId, position, id);
     CREATE TABLE messages (id TEXT NOT NULL PRIMARY KEY, position TEXT NOT NULL, body TEXT NOT NULL,
       conversationId NOT NULL, revision NOT NULL, owner NOT NULL);
@@ -147,6 +147,11 @@ function catchUpByHand(directory: string, file: string): Run {
           agentName: data.agent?.name ?? null,
           linkId: data.linkId,
           messageCount: 0,
+          usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
+          costUsd: 0,
+          contextTokens: 0,
+          answeredBy: null,
+          lastMessageAt: null,
           createdAt: row.time!,
           updatedAt: row.time!,
         } as const;
@@ -155,7 +160,12 @@ function catchUpByHand(directory: string, file: string): Run {
       }
       const body = touched.get(id)?.body ?? JSON.parse(select.get(id)!.body);
       touched.set(id, {
-        body: { ...body, messageCount: body.messageCount + 1, updatedAt: row.time },
+        body: {
+          ...body,
+          messageCount: body.messageCount + 1,
+          lastMessageAt: row.time,
+          updatedAt: row.time,
+        },
         position,
       });
       const message = {

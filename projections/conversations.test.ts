@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { TokenUsage } from '../contracts/events/conversation.ts';
 import { createLog, outcome } from '../test/log.ts';
 import { conversations } from './conversations.ts';
 import { fold } from './fold.ts';
@@ -17,6 +18,12 @@ function begun() {
   });
   return log;
 }
+const sum = (...usages: TokenUsage[]) =>
+  usages.reduce((a, b) => ({
+    promptTokens: a.promptTokens + b.promptTokens,
+    completionTokens: a.completionTokens + b.completionTokens,
+    cachedTokens: a.cachedTokens + b.cachedTokens,
+  }));
 const documentOf = (log: ReturnType<typeof createLog>) => fold(conversations, log.events).get('c1');
 
 describe('the conversations projection', () => {
@@ -35,6 +42,11 @@ describe('the conversations projection', () => {
       agentName: null,
       linkId: null,
       messageCount: 0,
+      usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
+      costUsd: 0,
+      contextTokens: 0,
+      answeredBy: null,
+      lastMessageAt: null,
       createdAt: '2026-03-01T10:00:00.000Z',
       updatedAt: '2026-03-01T10:00:00.000Z',
     });
@@ -81,6 +93,21 @@ describe('the conversations projection', () => {
       else log.add(stream, end, outcome(turnId));
     }
     expect(documentOf(log)).to.include({ messageCount: 6, updatedAt: '2026-03-01T10:00:06.000Z' });
+  });
+
+  it('adds up what its turns took, as far as it is known, and says who answered last', () => {
+    const log = begun();
+    const usage = { promptTokens: 10, completionTokens: 4, cachedTokens: 2 };
+    const by = { provider: 'openai', model: 'gpt-5', usage };
+    log.add(stream, 'TurnCompleted', outcome('t1', { ...by, costUsd: 0.1 }));
+    log.add(stream, 'TurnCompleted', outcome('t2', { ...by, costUsd: 0.2 }));
+    log.add(stream, 'TurnInterrupted', outcome('t3', { provider: null, model: null, costUsd: null }));
+    expect(documentOf(log)).to.deep.include({
+      costUsd: 0.3,
+      answeredBy: 'openai/gpt-5',
+      lastMessageAt: '2026-03-01T10:00:03.000Z',
+    });
+    expect(documentOf(log)!.usage).to.deep.equal(sum(usage, usage, outcome('t3').usage));
   });
 
   it('ends without going away', () => {

@@ -14,10 +14,30 @@ const change = <Type extends EventType>(
   apply: (doc, event) => doc && { ...doc, ...changes(doc, event), updatedAt: event.time },
 });
 
-const oneMoreMessage = (doc: ConversationDocument) => ({ messageCount: doc.messageCount + 1 });
+const oneMoreMessage = (doc: ConversationDocument, { time }: OdeonEvent) => ({
+  messageCount: doc.messageCount + 1,
+  lastMessageAt: time,
+});
+
+const answered = change<'TurnCompleted' | 'TurnInterrupted' | 'TurnFailed'>((doc, event) => {
+  const { usage, costUsd, provider, model } = event.data;
+  return {
+    ...oneMoreMessage(doc, event),
+    usage: {
+      promptTokens: doc.usage.promptTokens + usage.promptTokens,
+      completionTokens: doc.usage.completionTokens + usage.completionTokens,
+      cachedTokens: doc.usage.cachedTokens + usage.cachedTokens,
+    },
+    costUsd: addDollars(doc.costUsd, costUsd ?? 0),
+    answeredBy: provider === null || model === null ? doc.answeredBy : `${provider}/${model}`,
+  };
+});
+
+/** Sums of binary fractions would show more digits with every turn. */
+const addDollars = (a: number, b: number): number => Math.round((a + b) * 1e12) / 1e12;
 
 export const conversations = projection<ConversationDocument>('conversations', {
-  version: 2,
+  version: 3,
   document: conversationDocument,
   // Lists are in the order of the events that last changed each: times have ties, positions do not. Luna asks by
   // `archived` and ZERG by `status`, for one owner or for everybody.
@@ -26,8 +46,8 @@ export const conversations = projection<ConversationDocument>('conversations', {
     ['owner', 'kind', 'status', 'position'],
     ['kind', 'archived', 'position'],
     ['kind', 'status', 'position'],
-    ['owner', 'agentId', 'position'],
-    ['agentId', 'position'],
+    ['owner', 'agentId', 'kind', 'status', 'position'],
+    ['agentId', 'kind', 'status', 'position'],
     ['linkId', 'position'],
   ],
   on: {
@@ -39,8 +59,11 @@ export const conversations = projection<ConversationDocument>('conversations', {
     ConversationEnded: change(() => ({ status: 'ended' })),
     ConversationDeleted: { id, apply: () => null },
     MessageSent: change(oneMoreMessage),
-    TurnCompleted: change(oneMoreMessage),
-    TurnInterrupted: change(oneMoreMessage),
-    TurnFailed: change(oneMoreMessage),
+    ModelAnswered: change<'ModelAnswered'>((_doc, { data }) => ({
+      contextTokens: data.usage.promptTokens + data.usage.completionTokens,
+    })),
+    TurnCompleted: answered,
+    TurnInterrupted: answered,
+    TurnFailed: answered,
   },
 });

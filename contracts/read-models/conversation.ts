@@ -22,6 +22,11 @@ export const newConversation = (event: OdeonEvent<'ConversationStarted'>): Conve
   agentName: event.data.agent?.name ?? null,
   linkId: event.data.linkId,
   messageCount: 0,
+  usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
+  costUsd: 0,
+  contextTokens: 0,
+  answeredBy: null,
+  lastMessageAt: null,
   createdAt: event.time,
   updatedAt: event.time,
 });

@@ -15,6 +15,7 @@ import {
 } from '../events/conversation.ts';
 import { role } from '../events/identity.ts';
 import { factCategory } from '../events/memory.ts';
+import { orchestrationKind, verdict } from '../events/orchestration.ts';
 
 /** `conversations`, id = conversation id. A deleted conversation has no document. */
 export const conversationDocument = z.object({
@@ -35,6 +36,15 @@ export const conversationDocument = z.object({
   /** The public link that a visitor came by. */
   linkId: z.string().nullable(),
   messageCount: z.int(),
+  /** Of all turns that have ended. */
+  usage: tokenUsage,
+  /** US dollars, of the turns whose cost is known. */
+  costUsd: z.number(),
+  /** What the last call of a model was sent and answered with. */
+  contextTokens: z.int(),
+  /** `provider/model` of the last answer; null until there is one. */
+  answeredBy: z.string().nullable(),
+  lastMessageAt: z.string().nullable(),
   createdAt: z.string(),
   updatedAt: z.string(),
 });
@@ -166,6 +176,59 @@ export const agentDocument = z.object({
 });
 export type AgentDocument = z.infer<typeof agentDocument>;
 
+const stepDocument = z.object({
+  id: z.string(),
+  kind: z.enum(['run', 'judgement']),
+  /** Who does it; null for a judgement. */
+  agentId: z.string().nullable(),
+  agentName: z.string().nullable(),
+  /** What a judgement is about; null for a run. */
+  purpose: z.enum(['plan', 'result']).nullable(),
+  status: z.enum(['pending', 'running', 'completed', 'failed', 'cancelled', 'skipped']),
+  /** Of a run that has begun. */
+  conversationId: z.string().nullable(),
+  turnId: z.string().nullable(),
+  /** Of a judgement that has begun. */
+  deliberationId: z.string().nullable(),
+  /** What the agent answered, or what the Council decided; null until the step has ended. */
+  result: z.string().nullable(),
+  /** Why it did not complete. */
+  reason: z.string().nullable(),
+  verdict: verdict.nullable(),
+  tokens: z.int(),
+  costUsd: z.number().nullable(),
+  durationMs: z.number(),
+  startedAt: z.string().nullable(),
+  endedAt: z.string().nullable(),
+});
+
+/** `orchestrations`, id = orchestration id. */
+export const orchestrationDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  kind: orchestrationKind,
+  surface,
+  task: z.string(),
+  parallel: z.boolean(),
+  timeoutMs: z.int(),
+  parentTurnId: z.string().nullable(),
+  /** `pending`: no worker holds it. */
+  status: z.enum(['pending', 'running', 'completed', 'partial', 'failed', 'cancelled', 'timed out']),
+  cancelRequested: z.boolean(),
+  steps: z.array(stepDocument),
+  /** The results put together; null until it has ended. */
+  result: z.string().nullable(),
+  reason: z.string().nullable(),
+  tokens: z.int(),
+  costUsd: z.number().nullable(),
+  durationMs: z.number().nullable(),
+  requestedAt: z.string(),
+  startedAt: z.string().nullable(),
+  updatedAt: z.string(),
+  endedAt: z.string().nullable(),
+});
+export type OrchestrationDocument = z.infer<typeof orchestrationDocument>;
+
 /** `facts`, id = fact id. A forgotten fact has no document. */
 export const factDocument = z.object({
   id: z.string(),
@@ -246,6 +309,7 @@ export interface Collections {
   messages: MessageDocument;
   turns: TurnDocument;
   agents: AgentDocument;
+  orchestrations: OrchestrationDocument;
   activity: ActivityDocument;
   facts: FactDocument;
   users: UserDocument;

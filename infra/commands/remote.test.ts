@@ -62,7 +62,9 @@ const beginning = {
 const begun: ConversationDocument = {
   ...{ id: '0123456789ab', owner: 'ada', title: 'Plans', mode: 'build', model: 'nano', surface: 'zerg' },
   ...{ status: 'active', archived: false, kind: 'chat', agentId: 'a1', agentName: 'scout', linkId: null },
-  ...{ messageCount: 0, createdAt: '2026-03-01T10:00:00.000Z', updatedAt: '2026-03-01T10:00:00.000Z' },
+  ...{ usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 }, costUsd: 0, contextTokens: 0 },
+  ...{ answeredBy: null, lastMessageAt: null, messageCount: 0 },
+  ...{ createdAt: '2026-03-01T10:00:00.000Z', updatedAt: '2026-03-01T10:00:00.000Z' },
 };
 const run: Run = {
   agent: { id: 'a1', name: 'scout' },
