@@ -119,7 +119,10 @@ function responsesOf(contract: RouteContract): Responses {
   for (const [status, answer] of Object.entries(contract.answers)) {
     const streams = contract.streams ?? (answer === 'stream' ? ['text/event-stream'] : []);
     const text = Object.fromEntries(
-      (status === '200' ? streams : []).map((type) => [type, { schema: z.string() }]),
+      (status === '200' ? streams : []).map((type) => [
+        type,
+        type.startsWith('text/') && type !== 'text/event-stream' ? { schema: z.string() } : {},
+      ]),
     );
     const example = contract.example?.answer;
     const json =
