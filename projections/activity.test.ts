@@ -18,6 +18,17 @@ const definition: EventData<'AgentChanged'> = {
   policy: { timeoutMs: 60_000, maxAttempts: 2, concurrency: 3, queueLength: 20 },
   ...{ shared: false, aliases: [] },
 };
+const allowed = {
+  agent,
+  tools: null,
+  budget: definition.budget,
+  timeoutMs: 60_000,
+  maxAttempts: 2,
+  concurrency: 3,
+};
+const verdict: EventData<'StepEnded'>['verdict'] = {
+  ...{ outcome: 'approved', decisionId: 'e1', dissent: [{ member: 'vega', reason: HIDDEN }] },
+};
 const used = { reason: null, tokens: 120, costUsd: 0.002, durationMs: 9 };
 const member: EventData<'CouncilMemberChanged'> = {
   ...{ name: 'vega', displayName: 'Vega', role: 'Analyst', personality: HIDDEN, instructions: HIDDEN },
@@ -83,14 +94,14 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
     ...{ kind: 'delegation', task: HIDDEN, context: { secret: HIDDEN }, parallel: false },
     ...{ timeoutMs: 60_000, parent: { conversationId: 'c1', turnId } },
     steps: [
-      { kind: 'run', id: 's1', agent, task: HIDDEN, after: [] },
-      { kind: 'judgement', id: 's2', judges: 's1', question: HIDDEN, after: ['s1'] },
+      { kind: 'run', id: 's1', run: allowed, model: null, task: HIDDEN, after: [] },
+      { kind: 'judgement', id: 's2', purpose: 'result', judges: 's1', question: HIDDEN, after: ['s1'] },
     ],
   },
   OrchestrationStarted: { attempt: 1, worker: 'w' },
   OrchestrationReleased: { worker: 'w' },
   StepStarted: { kind: 'run', stepId: 's1', conversationId: 'c1', turnId },
-  StepEnded: { stepId: 's1', outcome: 'completed', result: HIDDEN, ...used },
+  StepEnded: { stepId: 's1', outcome: 'completed', result: HIDDEN, verdict, ...used },
   OrchestrationCancelRequested: {},
   OrchestrationEnded: { outcome: 'completed', result: HIDDEN, ...used },
   CouncilMemberChanged: member,

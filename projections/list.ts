@@ -5,6 +5,7 @@ import { apiKeys } from './api-keys.ts';
 import { conversations } from './conversations.ts';
 import { facts } from './facts.ts';
 import { messages } from './messages.ts';
+import { orchestrations } from './orchestrations.ts';
 import type { Projection } from './projection.ts';
 import { sessions } from './sessions.ts';
 import { turns } from './turns.ts';
@@ -22,4 +23,5 @@ export const projections: readonly Projection[] = [
   sessions,
   apiKeys,
   agents,
+  orchestrations,
 ];

@@ -70,6 +70,8 @@ export interface Held<State> {
   readonly state: State;
   /** Lets other work take this one's place until `meanwhile` has ended: for waiting for work that it asked for. */
   readonly lend: <Result>(meanwhile: () => Promise<Result>) => Promise<Result>;
+  /** Aborted when this worker is to give it back; also after it was asked to stop it. */
+  readonly leave: AbortSignal;
 }
 
 /** Why work is stopped from outside. */
@@ -130,7 +132,7 @@ export async function startWork<State extends { readonly owner: string }, Item e
   }
   /** How many of them have lent their place. */
   let lent = 0;
-  const held = new Map<string, { workId: string; stop: AbortController }>();
+  const held = new Map<string, { workId: string; stop: AbortController; leave: AbortController }>();
   /** Streams whose work another worker holds, by that worker. */
   const heldByOthers = new Map<string, Set<string>>();
   const waitingForTouch: string[] = [];
@@ -141,6 +143,10 @@ export async function startWork<State extends { readonly owner: string }, Item e
   const streamOf = (id: string) => `${category}-${id}`;
   const idOf = (stream: string) => stream.slice(category.length + 1);
 
+  const giveBack = ({ stop, leave }: { stop: AbortController; leave: AbortController }): void => {
+    leave.abort();
+    stop.abort('shutdown' satisfies StopReason);
+  };
   const interrupt = (id: string, workId: string): void => {
     const running = held.get(id);
     if (running?.workId === workId) running.stop.abort('interrupt' satisfies StopReason);
@@ -155,7 +161,7 @@ export async function startWork<State extends { readonly owner: string }, Item e
   workers.onChange(() => {
     if (!workers.inTouch()) {
       // Others will take the work over: it is given back before.
-      for (const { stop } of held.values()) stop.abort('shutdown' satisfies StopReason);
+      for (const running of held.values()) giveBack(running);
       return;
     }
     for (const [other, ids] of heldByOthers) {
@@ -270,8 +276,9 @@ export async function startWork<State extends { readonly owner: string }, Item e
     lend: <Result>(meanwhile: () => Promise<Result>, signal: AbortSignal) => Promise<Result>,
   ): Promise<void> {
     const stop = new AbortController();
-    held.set(id, { workId, stop });
-    const onStopping = () => stop.abort('shutdown' satisfies StopReason);
+    const leave = new AbortController();
+    held.set(id, { workId, stop, leave });
+    const onStopping = () => giveBack({ stop, leave });
     stopping.signal.addEventListener('abort', onStopping, { once: true });
     if (stopping.signal.aborted || !workers.inTouch()) onStopping();
     if (work.next(state)?.stopRequested) stop.abort('interrupt' satisfies StopReason);
@@ -282,6 +289,7 @@ export async function startWork<State extends { readonly owner: string }, Item e
           workId,
           worker,
           state,
+          leave: leave.signal,
           async lend(meanwhile) {
             lent++;
             tellFewerWait();

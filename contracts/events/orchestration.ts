@@ -4,8 +4,9 @@
  * `orchestration-<id>`. Stored format: version with care.
  */
 import { z } from 'zod';
-import { agentReference } from './conversation.ts';
+import { run } from './conversation.ts';
 import { event } from './define.ts';
+import { deliberationPurpose, memberName } from './deliberation.ts';
 
 export const orchestrationKind = z.enum(['orchestration', 'delegation']);
 
@@ -14,7 +15,10 @@ export const orchestrationStep = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('run'),
     id: z.string(),
-    agent: agentReference,
+    /** Who does it, and what it is allowed: as its definition was when the orchestration was asked for. */
+    run: run.omit({ trigger: true, parent: true, orchestrationId: true, sourceAgent: true }),
+    /** The agent's; null for the default. */
+    model: z.string().nullable(),
     task: z.string(),
     /** Ids of steps whose results are shown to it; they end before it begins. */
     after: z.array(z.string()),
@@ -22,12 +26,22 @@ export const orchestrationStep = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('judgement'),
     id: z.string(),
+    purpose: deliberationPurpose.exclude(['autonomous']),
     judges: z.string(),
     question: z.string(),
     after: z.array(z.string()),
   }),
 ]);
 export type OrchestrationStep = z.infer<typeof orchestrationStep>;
+
+/** What the Council decided, and who did not agree. */
+export const verdict = z.strictObject({
+  outcome: z.enum(['approved', 'rejected']),
+  /** The event id of its DecisionReached. */
+  decisionId: z.string(),
+  dissent: z.array(z.strictObject({ member: memberName, reason: z.string() })),
+});
+export type Verdict = z.infer<typeof verdict>;
 
 const stepId = z.string();
 const usage = {
@@ -74,9 +88,11 @@ export const orchestrationEvents = {
       result: z.string(),
       /** Why it did not complete; null when it did. */
       reason: z.string().nullable(),
+      /** Of a judgement that came to a decision; else null. */
+      verdict: verdict.nullable(),
       ...usage,
     }),
-    ['result'],
+    ['result', 'verdict.dissent.*.reason'],
   ),
   OrchestrationCancelRequested: event(z.strictObject({})),
   OrchestrationEnded: event(
