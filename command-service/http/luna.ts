@@ -2,7 +2,7 @@
 
 import { sees } from '../../contracts/caller.ts';
 import type { ChatCommands } from '../../contracts/commands/conversation.ts';
-import { Refusal, refuse } from '../../contracts/errors.ts';
+import { refuse } from '../../contracts/errors.ts';
 import * as luna from '../../contracts/http/luna.ts';
 import type { TurnEnd, TurnFeeds } from '../../contracts/live/feeds.ts';
 import type { ConversationDocument, TurnDocument } from '../../contracts/read-models/documents.ts';
@@ -22,6 +22,7 @@ import {
   MAX_WAITING,
 } from '../domain/conversation.ts';
 import { begin, carryOut, existingId, issuerOf } from './conversations.ts';
+import { endOf, type NoEnd } from './turn-end.ts';
 
 export interface LunaCommandDependencies {
   readonly bus: CommandBus;
@@ -86,8 +87,12 @@ export function lunaChatCommandEndpoints(deps: LunaCommandDependencies): Endpoin
       if (!wantsJson(stream, context.headers.accept)) {
         return { stream: (response) => feeds.streamTurn(response, { ...turn, headers }) };
       }
-      const end = await turnEnded(deps, turn, context.signal);
-      if ('status' in end) return { ...end, headers: { ...headers, ...end.headers } };
+      const waiting = { feeds, timeoutMs: deps.answerTimeoutMs, clientGone: context.signal };
+      const end = await endOf(turn, waiting);
+      if (typeof end === 'string') {
+        const noEnd = noEndAnswers[end](sent.turnId);
+        return { ...noEnd, headers: { ...headers, ...noEnd.headers } };
+      }
       context.reached(end.position);
       await context.settled();
       const document = await readModels.get<TurnDocument>('turns', sent.turnId);
@@ -133,26 +138,6 @@ export function wantsJson(stream: boolean | undefined, accept: string | string[]
   return types.every((type) => type === 'application/json');
 }
 
-/** What to answer when the request cannot wait for the end. Rejects when the client has gone. */
-async function turnEnded(
-  { feeds, answerTimeoutMs }: LunaCommandDependencies,
-  turn: Parameters<TurnFeeds['turnEnded']>[0],
-  clientGone: AbortSignal,
-): Promise<TurnEnd | JsonAnswer> {
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), answerTimeoutMs);
-  try {
-    return await feeds.turnEnded(turn, AbortSignal.any([clientGone, patience.signal]));
-  } catch (error) {
-    if (clientGone.aborted) throw error;
-    if (patience.signal.aborted) return stillRunning(turn.turnId);
-    if (error instanceof Refusal && error.code === 'SERVICE_UNAVAILABLE') return shuttingDown(turn.turnId);
-    throw error;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 const stillRunning = (turnId: string): JsonAnswer => ({
   status: 504,
   body: { error: `The answer takes long: follow it at /api/turns/${turnId}/stream.`, turnId },
@@ -166,6 +151,11 @@ const shuttingDown = (turnId: string): JsonAnswer => ({
     turnId,
   },
 });
+
+const noEndAnswers: Readonly<Record<NoEnd, (turnId: string) => JsonAnswer>> = {
+  'still running': stillRunning,
+  'shutting down': shuttingDown,
+};
 
 function answerOf(end: TurnEnd, turn: TurnDocument | null): JsonAnswer {
   if (end.type !== 'TurnFailed') {
