@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { constants, existsSync, readFileSync } from 'node:fs';
 import { access, mkdir } from 'node:fs/promises';
-import type { Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { loadEnvFile } from 'node:process';
@@ -11,6 +11,7 @@ import { ensureAdministrator } from './command-service/administrator.ts';
 import { createAgents } from './command-service/agents.ts';
 import { createCommandBus } from './command-service/bus.ts';
 import { createChatCommands } from './command-service/chat.ts';
+import { answerIdFor } from './command-service/domain/conversation.ts';
 import { chatCommandEndpoints } from './command-service/http/chat.ts';
 import { createIdempotencyRecords } from './command-service/http/idempotency.ts';
 import { identityCommandEndpoints } from './command-service/http/identity.ts';
@@ -22,6 +23,7 @@ import { soleWorker, watchWorkers } from './command-service/processes/workers.ts
 import { provideReadyMadeAgents } from './command-service/ready-made-agents.ts';
 import { type Config, isShared, keptKeyMs, readConfig } from './config.ts';
 import { type Position, START } from './contracts/envelope.ts';
+import { refuse } from './contracts/errors.ts';
 import { routes } from './contracts/http/all.ts';
 import { serviceRoles } from './contracts/http/system.ts';
 import type { UserDocument } from './contracts/read-models/documents.ts';
@@ -41,6 +43,7 @@ import type { Endpoint } from './infra/http/port.ts';
 import { createRateLimits } from './infra/http/rate-limits.ts';
 import { refuseForeign } from './infra/http/security.ts';
 import { createHttpApp, createStartingApp } from './infra/http/server.ts';
+import { createTwoWay } from './infra/http/two-way.ts';
 import { createModels } from './infra/models/registry.ts';
 import type { ReadModels } from './infra/read-models/port.ts';
 import { createLogger } from './infra/telemetry/logger.ts';
@@ -166,7 +169,12 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     routes,
     modelGateway: config.models.openai?.baseUrl ?? null,
   });
-  let app = createStartingApp({ endpoints: system, logger, metrics, corsOrigins: config.corsOrigins });
+  let app: RequestListener = createStartingApp({
+    endpoints: system,
+    logger,
+    metrics,
+    corsOrigins: config.corsOrigins,
+  });
   const server = createHttpServer((request, response) => app(request, response));
   await makeDirectory(dataDir);
   const url = await listen(server, config);
@@ -214,6 +222,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   const models = createModels(config.models);
   const [first] = models.candidates(null, 'pro').models;
   const defaultModel = `${first?.provider}/${first?.model}`;
+  const tools = createTools(models, agents);
   const settle = {
     position: () => runtime.position(),
     head: () => store.head(),
@@ -231,6 +240,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     });
   const corsOrigins = new Set(config.corsOrigins);
   const rateLimits = createRateLimits(config.rateLimitsPerMinute);
+  const twoWay = createTwoWay({ rateLimits, trustedProxies: config.trustedProxies });
   const live = await createLive({
     store,
     bus: signals,
@@ -242,6 +252,17 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     metrics,
     activityRow,
     refuseForeign: (headers) => refuseForeign(headers, corsOrigins),
+    agents,
+    socketIo: {
+      ...twoWay,
+      answerId: answerIdFor,
+      corsOrigins: config.corsOrigins,
+      async search(query, caller) {
+        if (search === null) refuse('SERVICE_UNAVAILABLE', 'This process does not search.');
+        const { hits } = await search.searchMessages(query, caller, { limit: 5, minScore: 0.3 });
+        return hits;
+      },
+    },
   });
 
   const endpoints: Endpoint[] = [...system];
@@ -255,6 +276,8 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         readModels,
         feeds,
         agents,
+        toolNames: tools.map(({ name }) => name),
+        serves: models.serves,
         answerTimeoutMs,
         defaultModel,
       }),
@@ -278,6 +301,9 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         readModels,
         store,
         history: createHistory(store),
+        agents,
+        modelNames: models.list().map(({ provider, model }) => `${provider}/${model}`),
+        serves: models.serves,
         defaultModel,
         dataDir,
       }),
@@ -305,7 +331,13 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     metrics,
     corsOrigins: config.corsOrigins,
   });
-  if (roles.has('query')) live.attachWebSockets(server);
+  if (roles.has('query')) {
+    const { socketIo } = live;
+    const routed = app;
+    app = (request, response) =>
+      socketIo.owns(request.url ?? '') ? socketIo.handle(request, response) : routed(request, response);
+    live.attachWebSockets(server);
+  }
   let released: Promise<void> | undefined;
   // Whatever turns still record, they record before the log is closed.
   onClose(() => released);
@@ -352,7 +384,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       readModels,
       signals,
       models,
-      tools: createTools(models),
+      tools,
       metrics,
       workers,
       concurrency: config.turnConcurrency,

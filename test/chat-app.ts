@@ -33,6 +33,7 @@ import {
 } from '../contracts/events/catalogue.ts';
 import type { Role } from '../contracts/events/identity.ts';
 import { agentChatRoutes } from '../contracts/http/agent-chat.ts';
+import { agentRoutes } from '../contracts/http/agents.ts';
 import { lunaChatRoutes } from '../contracts/http/luna.ts';
 import { operatorRoutes } from '../contracts/http/operators.ts';
 import { type RouteContract, type RouteSurface, rolePermissions } from '../contracts/http/route.ts';
@@ -56,6 +57,7 @@ import { operatorQueryEndpoints } from '../query-service/http/operators.ts';
 import { outcome } from './log.ts';
 
 export const DEFAULT_MODEL = 'builtin/assistant';
+export const TOOLS = ['calculate', 'current_time'];
 const WORKER = 'test';
 
 const roles: Readonly<Record<string, Role>> = { ada: 'user', bob: 'user', audra: 'auditor', root: 'admin' };
@@ -125,6 +127,7 @@ interface CallOptions {
 }
 
 const routes: readonly RouteContract[] = [
+  ...agentRoutes,
   ...lunaChatRoutes,
   ...zergChatRoutes,
   ...agentChatRoutes,
@@ -197,6 +200,7 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
         readModels,
         feeds,
         agents,
+        ...{ toolNames: TOOLS, serves: (model: string) => model === DEFAULT_MODEL },
         answerTimeoutMs,
         defaultModel: DEFAULT_MODEL,
       }),
@@ -204,6 +208,8 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
         readModels,
         store,
         history,
+        agents,
+        ...{ modelNames: [DEFAULT_MODEL], serves: (model: string) => model === DEFAULT_MODEL },
         defaultModel: DEFAULT_MODEL,
         dataDir: directory,
       }),
@@ -270,6 +276,7 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
 
   return {
     url,
+    bus,
     store,
     readModels,
     projections,

@@ -1,6 +1,7 @@
 /** Every route that there is, from one table: the API documents and the routes × roles test read it. */
 
 import { agentChatRoutes } from './agent-chat.ts';
+import { agentRoutes } from './agents.ts';
 import { documentationRoutes } from './documentation.ts';
 import { administration, luna, zerg } from './identity.ts';
 import { internalRoutes } from './internal.ts';
@@ -20,6 +21,7 @@ export const routes: readonly RouteContract[] = [
   ...lunaChatRoutes,
   ...zergChatRoutes,
   ...agentChatRoutes,
+  ...agentRoutes,
   ...searchRoutes,
   live.streamTurn,
   live.streamActivity,

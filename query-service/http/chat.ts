@@ -5,17 +5,16 @@ import type { Endpoint } from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import { presentReads } from '../chat-reads.ts';
 import { agentChatQueryEndpoints } from './agent-chat.ts';
+import { type AgentQueryDependencies, agentQueryEndpoints } from './agents.ts';
 import { lunaChatQueryEndpoints } from './luna.ts';
 import { createMachine } from './machine.ts';
 import { parityEndpoints } from './parity.ts';
 import { zergChatQueryEndpoints } from './zerg.ts';
 
-export interface ChatQueryDependencies {
+export interface ChatQueryDependencies extends AgentQueryDependencies {
   readonly readModels: ReadModels;
   readonly store: Pick<EventStore, 'end' | 'positionAt'>;
   readonly history: History;
-  /** What answers where no model was asked for. */
-  readonly defaultModel: string;
   /** Where the data is kept: whose disk is measured. */
   readonly dataDir: string;
 }
@@ -27,6 +26,7 @@ export function chatQueryEndpoints(deps: ChatQueryDependencies): Endpoint[] {
     ...lunaChatQueryEndpoints({ ...asOf, readModels, machine: createMachine(dataDir) }),
     ...zergChatQueryEndpoints({ ...asOf, defaultModel }),
     ...agentChatQueryEndpoints({ ...asOf, defaultModel }),
+    ...agentQueryEndpoints(deps),
     ...parityEndpoints(asOf),
   ];
 }
