@@ -17,6 +17,7 @@ import { createIdempotencyRecords } from './command-service/http/idempotency.ts'
 import { identityCommandEndpoints } from './command-service/http/identity.ts';
 import { internalCommandEndpoints } from './command-service/http/internal.ts';
 import { operatorCommandEndpoints } from './command-service/http/operators.ts';
+import { startOrchestrationProcess } from './command-service/processes/orchestrations/process.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { soleWorker, watchWorkers } from './command-service/processes/workers.ts';
@@ -377,28 +378,29 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   if (roles.has('processes')) {
     const worker = `worker-${randomUUID()}`;
     const workers = deployment.alone ? soleWorker(worker) : watchWorkers({ self: worker, signals });
+    const work = {
+      ...{ bus, store, events: deployment.events, readModels, signals, workers },
+      now: () => new Date(),
+      reached: async (position: Position, signal: AbortSignal) => {
+        while (!(signal.aborted || (await runtime.waitFor(position, 1_000))));
+      },
+      onError: (err: unknown, context: { stream?: string }) =>
+        logger.error({ err, ...context }, 'A process met an unexpected error'),
+    };
     const turns = await startTurnProcess({
-      bus,
-      store,
-      events: deployment.events,
-      readModels,
-      signals,
+      ...work,
       models,
       tools,
       metrics,
-      workers,
       concurrency: config.turnConcurrency,
-      now: () => new Date(),
       settled: async () => void (await runtime.waitFor(await store.head(), config.readYourWritesMs)),
-      reached: async (position, signal) => {
-        while (!(signal.aborted || (await runtime.waitFor(position, 1_000))));
-      },
-      onError: (err, context) => logger.error({ err, ...context }, 'A turn met an unexpected error'),
     });
+    const processes = [turns, await startOrchestrationProcess(work)];
     // Before the streams and the server, so that clients see the last of their answers; but whatever the turns
     // do, clients are told in time.
     onClose(() => {
-      released = turns.stop().finally(() => workers.stop());
+      const stopped = Promise.all(processes.map((running) => running.stop()));
+      released = stopped.then(() => {}).finally(() => workers.stop());
       return Promise.race([released, delay(RELEASE_MS, undefined, { ref: false })]);
     });
   }
