@@ -14,6 +14,7 @@ import type { Agents } from '../contracts/read-models/agents.ts';
 import { newConversation } from '../contracts/read-models/conversation.ts';
 import type { AgentDocument, ConversationDocument } from '../contracts/read-models/documents.ts';
 import type { SignalBus } from '../infra/bus/port.ts';
+import type { EventStore } from '../infra/event-store/port.ts';
 import type { CommandBus, CommandMeta } from './command.ts';
 import {
   conversation,
@@ -89,17 +90,24 @@ export interface NewRun {
   readonly instructions?: string | null;
 }
 
+export interface BegunRun {
+  readonly conversationId: string;
+  /** Of the run. */
+  readonly turnId: string;
+  /** Of the message that asks for it. */
+  readonly position: Position;
+}
+
 /**
  * Asks for a run of an agent in a conversation of its own. Of several tries of a command (`meta.retried` but for the
  * first) all get the same run.
- * @returns the run's turn; `position` of the message that asks for it
  * @throws Refusal
  */
 export async function beginRun(
   bus: CommandBus,
   { owner, agent: { id, name, model }, run, task, instructions = null }: NewRun,
   meta: CommandMeta,
-): Promise<{ conversationId: string; turnId: string; position: Position }> {
+): Promise<BegunRun> {
   const { conversation: begun } = await begin(bus, { kind: 'run', agent: { id, name } }, owner, meta);
   const turnId = turnIdFor(meta.commandId);
   const message = {
@@ -114,6 +122,26 @@ export async function beginRun(
     meta,
   );
   return { conversationId: begun.id, turnId, position: events[0]!.position };
+}
+
+/** What `beginRun` began under the command id; null when it did not, or not to the end. */
+export async function runBegunBy(
+  store: Pick<EventStore, 'readStream'>,
+  commandId: string,
+): Promise<BegunRun | null> {
+  const turnId = turnIdFor(commandId);
+  for (let salt = 0; salt <= MAX_IDS; salt++) {
+    const conversationId = conversationIdFor(commandId, salt);
+    let isTaken = false;
+    for await (const page of store.readStream(`${conversation.category}-${conversationId}`)) {
+      isTaken ||= page[0]?.revision === 0 && page[0].commandId !== commandId;
+      if (isTaken) break;
+      const asked = page.find((event) => event.type === 'MessageSent' && event.commandId === commandId);
+      if (asked !== undefined) return { conversationId, turnId, position: asked.position };
+    }
+    if (!isTaken) return null;
+  }
+  return null;
 }
 
 const AGENT = 'agent:';

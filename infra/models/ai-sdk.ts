@@ -11,7 +11,7 @@ import {
   tool,
 } from 'ai';
 import type { TokenUsage, ToolRequest } from '../../contracts/events/conversation.ts';
-import { estimateTokens, ModelError, type ModelPart, type Prompt } from './port.ts';
+import { estimateTokens, ModelError, type ModelPart, type Prompt, type ToolChoice } from './port.ts';
 
 export interface SdkCallOptions {
   readonly provider: string;
@@ -114,12 +114,34 @@ function open(
         tool({ description, inputSchema: jsonSchema(parameters) }),
       ]),
     ),
+    ...(prompt.tools.length > 0 && prompt.toolChoice !== undefined
+      ? { toolChoice: toolChoiceOf(prompt.toolChoice) }
+      : {}),
+    ...settingsOf(prompt),
     maxRetries: 0,
     abortSignal,
     telemetry: { isEnabled: false },
     onError: () => {}, // the default writes to the console
   });
   return result.stream[Symbol.asyncIterator]();
+}
+
+const toolChoiceOf = (choice: ToolChoice) =>
+  typeof choice === 'object' ? { type: 'tool' as const, toolName: choice.tool } : choice;
+
+/** What the prompt sets, in the SDK's words. */
+function settingsOf({ settings }: Prompt) {
+  if (settings === undefined) return {};
+  const { temperature, topP, maxTokens, stop, seed, presencePenalty, frequencyPenalty } = settings;
+  return {
+    ...(temperature !== null && { temperature }),
+    ...(topP !== null && { topP }),
+    ...(maxTokens !== null && { maxOutputTokens: maxTokens }),
+    ...(stop.length > 0 && { stopSequences: stop }),
+    ...(seed !== null && { seed }),
+    ...(presencePenalty !== null && { presencePenalty }),
+    ...(frequencyPenalty !== null && { frequencyPenalty }),
+  };
 }
 
 function messageOf(message: Prompt['messages'][number]): SdkMessage {

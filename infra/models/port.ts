@@ -1,5 +1,12 @@
 /** Language models: one call of one model, and the choice of models to try for a turn. */
-import type { ModelRoute, TokenUsage, ToolRequest } from '../../contracts/events/conversation.ts';
+import type {
+  ClientPrompt,
+  FinishReason,
+  ModelRoute,
+  ModelSettings,
+  TokenUsage,
+  ToolRequest,
+} from '../../contracts/events/conversation.ts';
 
 export type ModelMessage =
   | { readonly role: 'user'; readonly content: string }
@@ -25,7 +32,14 @@ export interface Prompt {
   readonly system: string;
   readonly messages: readonly ModelMessage[];
   readonly tools: readonly ToolDescription[];
+  /** Left out: `auto`. */
+  readonly toolChoice?: ToolChoice;
+  /** Left out: the model's own. */
+  readonly settings?: ModelSettings;
 }
+
+/** `auto`, `none`, `required`, or the name of the one tool to ask for. */
+export type ToolChoice = ClientPrompt['toolChoice'];
 
 export type ModelPart =
   | { readonly type: 'text'; readonly text: string }
@@ -33,7 +47,7 @@ export type ModelPart =
   | { readonly type: 'tool request'; readonly request: ToolRequest }
   | {
       readonly type: 'finish';
-      readonly finishReason: 'stop' | 'length' | 'tool-calls' | 'content-filter' | 'other';
+      readonly finishReason: FinishReason;
       readonly usage: TokenUsage;
     };
 

@@ -1,7 +1,7 @@
 /** Making a long conversation fit a model: older turns are replaced by a summary. */
 import type { DecidedEvent } from '../../../contracts/events/catalogue.ts';
 import { type ChatModel, estimateTokens, ModelError, type ModelMessage } from '../../../infra/models/port.ts';
-import type { History, PastTurn } from './history.ts';
+import { type History, type PastTurn, resultInWords, tokensOfTurn } from './history.ts';
 import { SUMMARY_PROMPT, summarySection } from './prompts.ts';
 
 /** A prompt may fill so much of a model's window; beyond it the history is compacted. */
@@ -11,8 +11,6 @@ const KEEP = 0.3;
 
 export const needsCompaction = (tokens: number, model: ChatModel, history: History): boolean =>
   tokens > model.contextWindow * COMPACT_AT && history.turns.length > 0;
-
-const tokensOfTurn = (turn: PastTurn): number => estimateTokens(turn.question) + estimateTokens(turn.answer);
 
 /** The oldest turns, of which a summary is to be made, and the newest, which stay as they are. */
 export function split(history: History, model: ChatModel): { older: PastTurn[]; newer: PastTurn[] } {
@@ -48,10 +46,7 @@ export async function compact(
   },
 ): Promise<Compacted> {
   const { older, newer } = split(history, options.model);
-  const messages: ModelMessage[] = older.flatMap((turn) => [
-    { role: 'user' as const, content: turn.question },
-    { role: 'assistant' as const, content: turn.answer, toolRequests: [] },
-  ]);
+  const messages: ModelMessage[] = older.flatMap((turn) => turn.messages.flatMap(inWords));
   messages.push({ role: 'user', content: 'Summarise our conversation up to here.' });
   const system =
     history.summary === null ? SUMMARY_PROMPT : SUMMARY_PROMPT + summarySection(history.summary.text);
@@ -76,6 +71,17 @@ export async function compact(
       },
     },
   };
+}
+
+/** Without tools to describe, providers take no requests for any. */
+function inWords(message: ModelMessage): ModelMessage[] {
+  if (message.role === 'tool') return [{ role: 'user', content: resultInWords(message) }];
+  if (message.role === 'user' || message.toolRequests.length === 0) return [message];
+  const asked = message.toolRequests.map(
+    ({ tool, arguments: given }) => `Asked for ${tool}: ${JSON.stringify(given)}`,
+  );
+  const content = [message.content, ...asked].filter((line) => line !== '').join('\n');
+  return [{ role: 'assistant', content, toolRequests: [] }];
 }
 
 async function firstSummary(

@@ -2,9 +2,12 @@
  * What a model is shown of a conversation: the turns before this one since the last compaction. Read backwards,
  * so that a long conversation costs no more than what fits a model.
  */
+import type { EventData } from '../../../contracts/events/catalogue.ts';
+import type { ModelSettings } from '../../../contracts/events/conversation.ts';
 import type { EventStore } from '../../../infra/event-store/port.ts';
 import { estimateTokens, type ModelMessage, type Prompt } from '../../../infra/models/port.ts';
 import { type ConversationEvent, isConversationEvent } from '../../domain/conversation.ts';
+import { roomForAnswer } from './budget.ts';
 import { summarySection } from './prompts.ts';
 import type { Transcript } from './transcript.ts';
 
@@ -12,8 +15,8 @@ export interface PastTurn {
   /** Of the user's message, and of the event that ended the turn. */
   readonly firstRevision: number;
   readonly lastRevision: number;
-  readonly question: string;
-  readonly answer: string;
+  /** What the model was shown for the message, and the answer where there was one. */
+  readonly messages: readonly ModelMessage[];
 }
 
 export interface History {
@@ -22,12 +25,18 @@ export interface History {
   readonly turns: readonly PastTurn[];
 }
 
-/** The history that a turn whose message has `revision` is answered with. */
+const NO_HISTORY: History = { summary: null, turns: [] };
+
+/**
+ * The history that a turn whose message has `revision` is answered with. It begins anew where a client sent along
+ * what stands in place of it.
+ */
 export async function readHistory(store: EventStore, stream: string, revision: number): Promise<History> {
-  const answers = new Map<string, { content: string; revision: number }>();
+  const answers = new Map<string, { messages: readonly ModelMessage[]; revision: number }>();
   const turns: PastTurn[] = [];
   let summary: History['summary'] = null;
   let compactedTo = -1;
+  let begunAnew = false;
 
   const take = (event: ConversationEvent): void => {
     switch (event.type) {
@@ -41,7 +50,7 @@ export async function readHistory(store: EventStore, stream: string, revision: n
       case 'TurnInterrupted':
       case 'TurnFailed':
         if (event.revision > compactedTo) {
-          answers.set(event.data.turnId, { content: event.data.content, revision: event.revision });
+          answers.set(event.data.turnId, { messages: answerIn(event.data), revision: event.revision });
         }
         break;
       case 'MessageSent': {
@@ -51,9 +60,9 @@ export async function readHistory(store: EventStore, stream: string, revision: n
         turns.push({
           firstRevision: event.revision,
           lastRevision: answer.revision,
-          question: event.data.content,
-          answer: answer.content,
+          messages: [...messagesFor(event.data), ...answer.messages],
         });
+        begunAnew = event.data.prompt?.afresh ?? false;
         break;
       }
     }
@@ -63,11 +72,26 @@ export async function readHistory(store: EventStore, stream: string, revision: n
     for (const event of page) {
       // Messages that waited lie before answers that the summary does not cover: read on until they are found.
       if (event.revision <= compactedTo && answers.size === 0) return { summary, turns: turns.reverse() };
-      if (isConversationEvent(event)) take(event);
+      if (!isConversationEvent(event)) continue;
+      if (event.revision === revision && event.type === 'MessageSent' && event.data.prompt?.afresh) {
+        return NO_HISTORY;
+      }
+      take(event);
+      if (begunAnew) return { summary: null, turns: turns.reverse() };
     }
   }
   return { summary, turns: turns.reverse() };
 }
+
+/** What the model is shown for a message. */
+const messagesFor = ({
+  content,
+  prompt,
+}: Pick<EventData<'MessageSent'>, 'content' | 'prompt'>): readonly ModelMessage[] =>
+  prompt === null ? [{ role: 'user', content }] : prompt.messages;
+
+const answerIn = ({ content, toolRequests }: EventData<'TurnCompleted'>): readonly ModelMessage[] =>
+  content === '' && toolRequests.length === 0 ? [] : [{ role: 'assistant', content, toolRequests }];
 
 /** The prompt of the turn's next call. The same events give the same prompt, byte for byte. */
 export function promptOf(
@@ -76,12 +100,7 @@ export function promptOf(
   history: History,
   tools: Prompt['tools'],
 ): Prompt {
-  const messages: ModelMessage[] = [];
-  for (const turn of history.turns) {
-    messages.push({ role: 'user', content: turn.question });
-    if (turn.answer !== '') messages.push({ role: 'assistant', content: turn.answer, toolRequests: [] });
-  }
-  messages.push({ role: 'user', content: transcript.content });
+  const messages = [...history.turns.flatMap((turn) => turn.messages), ...messagesFor(transcript)];
   for (const round of transcript.rounds) {
     messages.push({ role: 'assistant', content: round.text.trimStart(), toolRequests: round.toolRequests });
     for (const { toolCallId } of round.toolRequests) {
@@ -91,10 +110,78 @@ export function promptOf(
   }
   const system =
     history.summary === null ? context.system : context.system + summarySection(history.summary.text);
-  return { purpose: 'answer', system, messages, tools };
+  const prompt: Prompt = { purpose: 'answer', system, messages: paired(messages), tools };
+  return { ...prompt, ...toolChoiceFor(transcript, tools), ...settingsFor(transcript, prompt) };
 }
+
+/** Our own tools have run by the second call: what was required of the first would be required for ever. */
+function toolChoiceFor({ prompt, rounds }: Transcript, tools: Prompt['tools']): Pick<Prompt, 'toolChoice'> {
+  const choice = prompt?.toolChoice ?? 'auto';
+  if (choice === 'auto' || tools.length === 0 || (rounds.length > 0 && choice !== 'none')) return {};
+  return { toolChoice: choice };
+}
+
+const OWN_SETTINGS: ModelSettings = {
+  temperature: null,
+  topP: null,
+  maxTokens: null,
+  stop: [],
+  seed: null,
+  presencePenalty: null,
+  frequencyPenalty: null,
+};
+
+/** What the client set, and of a run no more tokens than its budget leaves. */
+function settingsFor(transcript: Transcript, prompt: Prompt): Pick<Prompt, 'settings'> {
+  const room = roomForAnswer(transcript, tokensOf(prompt));
+  const asked = transcript.prompt?.settings;
+  if (room === null) return asked === undefined ? {} : { settings: asked };
+  const settings = asked ?? OWN_SETTINGS;
+  return { settings: { ...settings, maxTokens: Math.min(settings.maxTokens ?? room, room) } };
+}
+
+/**
+ * Providers take a request for a tool only with its result right after it, and a result only after its request:
+ * requests that were never answered are left out, and results whose request is gone are told as text.
+ */
+function paired(messages: readonly ModelMessage[]): ModelMessage[] {
+  const result: ModelMessage[] = [];
+  let open = new Set<string>();
+  messages.forEach((message, index) => {
+    if (message.role === 'assistant') {
+      const answered = new Set<string>();
+      for (let next = index + 1; messages[next]?.role === 'tool'; next++) {
+        answered.add((messages[next] as Extract<ModelMessage, { role: 'tool' }>).toolCallId);
+      }
+      const toolRequests = message.toolRequests.filter(({ toolCallId }) => answered.has(toolCallId));
+      open = new Set(toolRequests.map(({ toolCallId }) => toolCallId));
+      const all = toolRequests.length === message.toolRequests.length;
+      if (all) result.push(message);
+      else if (toolRequests.length > 0 || message.content !== '') result.push({ ...message, toolRequests });
+    } else if (message.role === 'tool') {
+      if (open.delete(message.toolCallId)) result.push(message);
+      else result.push({ role: 'user', content: resultInWords(message) });
+    } else {
+      result.push(message);
+    }
+  });
+  return result;
+}
+
+export const resultInWords = ({ tool, result }: Extract<ModelMessage, { role: 'tool' }>): string =>
+  `Result of ${tool}: ${JSON.stringify(result)}`;
 
 export const tokensOf = (prompt: Prompt): number =>
   estimateTokens(prompt.system) +
   estimateTokens(JSON.stringify(prompt.messages)) +
   (prompt.tools.length === 0 ? 0 : estimateTokens(JSON.stringify(prompt.tools)));
+
+export const tokensOfTurn = ({ messages }: PastTurn): number =>
+  messages.reduce(
+    (sum, message) =>
+      sum +
+      (message.role === 'tool' || (message.role === 'assistant' && message.toolRequests.length > 0)
+        ? estimateTokens(JSON.stringify(message))
+        : estimateTokens(message.content)),
+    0,
+  );

@@ -16,19 +16,21 @@ export interface TurnProcessOptions extends TurnDependencies, WorkDependencies {
   readonly concurrency?: number;
 }
 
-const itemOf = (turn: WaitingTurn, worker: string | null, stopRequested: boolean): WorkItem => {
-  const { turnId, requestId, correlationId, surface } = turn;
-  return { workId: turnId, requestId, correlationId, surface, worker, stopRequested };
+interface TurnItem extends WorkItem, Pick<WaitingTurn, 'agent'> {}
+
+const itemOf = (turn: WaitingTurn, worker: string | null, stopRequested: boolean): TurnItem => {
+  const { turnId, requestId, correlationId, surface, agent } = turn;
+  return { workId: turnId, requestId, correlationId, surface, agent, worker, stopRequested };
 };
 
-function nextTurn({ running, waiting }: ConversationState): WorkItem | null {
+function nextTurn({ running, waiting }: ConversationState): TurnItem | null {
   if (running !== null) return itemOf(running, running.worker, running.interruptRequested);
   return waiting[0] === undefined ? null : itemOf(waiting[0], null, false);
 }
 
 export function startTurnProcess(options: TurnProcessOptions): Promise<WorkProcess> {
   const { bus, concurrency = DEFAULT_CONCURRENCY } = options;
-  return startWork<ConversationState, WorkItem>(
+  return startWork<ConversationState, TurnItem>(
     {
       group: 'turns',
       aggregate: conversation,
@@ -44,11 +46,14 @@ export function startTurnProcess(options: TurnProcessOptions): Promise<WorkProce
         const input = { conversationId: id, turnId: item.workId, worker, takeOverFrom };
         return (await bus.dispatch(claimTurn, input, meta)).state;
       },
-      run({ id, workId, worker, state }, stop) {
+      run({ id, workId, worker, state, lend }, stop) {
         const { attempt } = state.running!;
-        return runTurn({ conversationId: id, turnId: workId, worker, attempt, state }, options, stop);
+        return runTurn({ conversationId: id, turnId: workId, worker, attempt, state, lend }, options, stop);
       },
-      limits: () => [{ key: 'turns', atOnce: concurrency }],
+      limits: ({ agent }) => [
+        { key: 'turns', atOnce: concurrency },
+        ...(agent === null ? [] : [{ key: `runs of ${agent.id}`, atOnce: agent.atOnce }]),
+      ],
     },
     options,
   );

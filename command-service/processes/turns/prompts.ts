@@ -21,13 +21,29 @@ const modes: Readonly<Record<ConversationMode, string>> = {
     'You are CEO Luna. Think like an experienced chief executive: priorities, numbers, risks, next steps.',
 };
 
-/** The system prompt of a turn. `facts` are the user's, the most recently mentioned first. */
-export function systemPrompt(mode: ConversationMode, facts: readonly FactDocument[]): string {
-  const sections = [modes[mode], COMMON];
+/** What a system prompt is made of. */
+export interface SystemPromptParts {
+  readonly mode: ConversationMode;
+  /** Of the agent that answers, in place of the mode's; null for the assistant without a name. */
+  readonly agentInstructions: string | null;
+  /** What the request adds. */
+  readonly instructions: string | null;
+  /** The user's, the most recently mentioned first. */
+  readonly facts: readonly FactDocument[];
+  /** The client's own system messages. */
+  readonly clientSystem: string | null;
+}
+
+/** The system prompt of a turn. */
+export function systemPrompt(parts: SystemPromptParts): string {
+  const { mode, agentInstructions, instructions, facts, clientSystem } = parts;
+  const sections = agentInstructions === null ? [modes[mode], COMMON] : [agentInstructions];
+  if (instructions !== null) sections.push(instructions);
   if (facts.length > 0) {
     const lines = facts.map((fact) => `- ${fact.key}: ${fact.value}`);
     sections.push(`What is known about the user:\n${lines.join('\n')}`);
   }
+  if (clientSystem !== null) sections.push(clientSystem);
   return sections.join('\n\n');
 }
 

@@ -22,6 +22,8 @@ export interface ToolContext {
   readonly readModels: ReadModels;
   /** Waits, bounded, until the read models show everything committed so far. */
   readonly settled: () => Promise<void>;
+  /** Waits for other runs: while they work, this one takes no place of those that run at once. */
+  readonly lend: <Result>(meanwhile: () => Promise<Result>) => Promise<Result>;
 }
 
 export interface Tool<Input = unknown> {
@@ -30,15 +32,21 @@ export interface Tool<Input = unknown> {
   readonly input: z.ZodType<Input>;
   /** A tool that changes something is preceded by a checkpoint, and must be safe to repeat by `toolCallId`. */
   readonly readOnly: boolean;
-  readonly timeoutMs: number;
+  /** Null: as long as the turn may take. */
+  readonly timeoutMs: number | null;
   /** Its result must be plain JSON. What it throws becomes the result that the model sees. */
   readonly run: (input: Input, context: ToolContext) => unknown | Promise<unknown>;
+  /**
+   * Undoes what a call has under way when its turn ends before it: it may have begun or not, and may be asked to
+   * more than once.
+   */
+  readonly cancel?: (context: ToolContext) => Promise<void>;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 
 export const tool = <Input>(
-  definition: Omit<Tool<Input>, 'timeoutMs'> & { readonly timeoutMs?: number },
+  definition: Omit<Tool<Input>, 'timeoutMs'> & { readonly timeoutMs?: number | null },
 ): Tool => ({ timeoutMs: DEFAULT_TIMEOUT_MS, ...definition }) as unknown as Tool;
 
 export const describe = (definition: Tool): ToolDescription => ({
@@ -66,14 +74,15 @@ export async function useTool(
     );
     return failed(`The arguments do not fit: ${issues.join('; ')}`);
   }
-  const timeOut = AbortSignal.timeout(found.timeoutMs);
-  const signal = AbortSignal.any([context.signal, timeOut]);
+  const { timeoutMs } = found;
+  const timeOut = timeoutMs === null ? null : AbortSignal.timeout(timeoutMs);
+  const signal = timeOut === null ? context.signal : AbortSignal.any([context.signal, timeOut]);
   try {
     const run = async () => found.run(input.data, { ...context, signal });
     const result = await Promise.race([run(), aborted(signal)]);
     return { result: result === undefined ? null : JSON.parse(JSON.stringify(result)), isError: false };
   } catch (error) {
-    if (timeOut.aborted) return failed(`The tool took longer than ${found.timeoutMs / 1000} s.`);
+    if (timeOut?.aborted) return failed(`The tool took longer than ${timeoutMs! / 1000} s.`);
     return failed(error instanceof Error ? error.message : String(error));
   }
 }

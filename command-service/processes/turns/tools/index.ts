@@ -1,10 +1,12 @@
 /** The registry: every tool that a turn may use. */
 import { z } from 'zod';
+import type { Agents } from '../../../../contracts/read-models/agents.ts';
 import type { Models } from '../../../../infra/models/port.ts';
 import { type Tool, tool } from '../tool.ts';
 import { explainSetupTool, listAbilitiesTool } from './abilities.ts';
 import { calculate } from './calculate.ts';
 import { searchConversationsTool } from './conversations.ts';
+import { delegateTool } from './delegate.ts';
 import { forgetFactTool, recallFactsTool, rememberFactTool } from './facts.ts';
 import { currentTimeTool } from './time.ts';
 
@@ -17,7 +19,7 @@ const calculateTool = tool({
   run: ({ expression }) => ({ expression, result: calculate(expression) }),
 });
 
-export function createTools(models: Models): readonly Tool[] {
+export function createTools(models: Models, agents: Agents): readonly Tool[] {
   const tools: readonly Tool[] = [
     calculateTool,
     currentTimeTool,
@@ -27,6 +29,7 @@ export function createTools(models: Models): readonly Tool[] {
     searchConversationsTool,
     listAbilitiesTool(() => tools),
     explainSetupTool(models),
+    delegateTool(agents),
   ];
   return tools;
 }
