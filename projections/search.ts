@@ -4,7 +4,8 @@
  */
 import { z } from 'zod';
 import type { EventEnvelope } from '../contracts/envelope.ts';
-import { catalogue, type EventType } from '../contracts/events/catalogue.ts';
+import type { EventType } from '../contracts/events/catalogue.ts';
+import { conversationKind } from '../contracts/events/conversation.ts';
 import { conversationIdOf } from '../contracts/read-models/conversation.ts';
 import type { IndexChange, IndexedMessage } from '../infra/search/port.ts';
 
@@ -15,45 +16,42 @@ export type SearchChange =
   | Omit<Extract<IndexChange, { kind: 'deleted' }>, 'position'>
   | { readonly kind: 'nothing' };
 
-type Handler<Type extends EventType> = (
-  event: EventEnvelope,
-  data: z.infer<(typeof catalogue)[Type]['schema']>,
-) => SearchChange;
-
 const nothing: SearchChange = { kind: 'nothing' };
+
+/** What is read of each type; the rest of its data may change as it likes. */
+const said = z.object({ messageId: z.string().min(1), content: z.string() });
+const answered = said.extend({ model: z.string().nullable() });
+const started = z.object({ kind: conversationKind, title: z.string().nullable() });
+const renamed = z.object({ title: z.string() });
 
 function message(
   event: EventEnvelope,
-  { messageId, content }: { messageId: string; content: string },
+  { messageId: id, content: text, model }: z.infer<typeof answered>,
   role: IndexedMessage['role'],
-  model: string | null,
 ): SearchChange {
   // A turn may end before anything was written.
-  if (content.trim() === '') return nothing;
+  if (text.trim() === '') return nothing;
   const { owner, time } = event;
   const conversationId = conversationIdOf(event);
-  return {
-    kind: 'message',
-    message: { id: messageId, conversationId, owner, role, model, text: content, time },
-  };
+  return { kind: 'message', message: { id, conversationId, owner, role, model, text, time } };
 }
 
-const answer: Handler<'TurnCompleted' | 'TurnInterrupted' | 'TurnFailed'> = (event, data) =>
-  message(event, data, 'assistant', data.model);
+const answer = (event: EventEnvelope): SearchChange =>
+  message(event, answered.parse(event.data), 'assistant');
 
-const on: { readonly [Type in EventType]?: Handler<Type> } = {
-  ConversationStarted: (event, { kind, title }) => {
+const on: { readonly [Type in EventType]?: (event: EventEnvelope) => SearchChange } = {
+  ConversationStarted: (event) => {
+    const { kind, title } = started.parse(event.data);
     const conversationId = conversationIdOf(event);
     if (kind !== 'chat') return { kind: 'deleted', conversationId };
     return title === null ? nothing : { kind: 'title', conversationId, title };
   },
-  ConversationRenamed: (event, { title }) => ({
-    kind: 'title',
-    conversationId: conversationIdOf(event),
-    title,
-  }),
+  ConversationRenamed: (event) => {
+    const { title } = renamed.parse(event.data);
+    return { kind: 'title', conversationId: conversationIdOf(event), title };
+  },
   ConversationDeleted: (event) => ({ kind: 'deleted', conversationId: conversationIdOf(event) }),
-  MessageSent: (event, data) => message(event, data, 'user', null),
+  MessageSent: (event) => message(event, { ...said.parse(event.data), model: null }, 'user'),
   TurnCompleted: answer,
   TurnInterrupted: answer,
   TurnFailed: answer,
@@ -64,10 +62,10 @@ export const searchTypes: readonly string[] = Object.keys(on);
 
 /** @throws Error when the event is not what its type promises */
 export function searchChange(event: EventEnvelope): SearchChange {
-  const type = event.type as EventType;
-  const handler = on[type] as Handler<EventType> | undefined;
-  if (handler === undefined) return nothing;
-  const parsed = catalogue[type].schema.safeParse(event.data);
-  if (!parsed.success) throw new Error(`The event does not fit: ${z.prettifyError(parsed.error)}`);
-  return handler(event, parsed.data as never);
+  try {
+    return on[event.type as EventType]?.(event) ?? nothing;
+  } catch (error) {
+    if (!(error instanceof z.ZodError)) throw error;
+    throw new Error(`The event does not fit: ${z.prettifyError(error)}`, { cause: error });
+  }
 }
