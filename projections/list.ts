@@ -7,6 +7,7 @@ import { facts } from './facts.ts';
 import { messages } from './messages.ts';
 import { orchestrations } from './orchestrations.ts';
 import type { Projection } from './projection.ts';
+import { publicLinks } from './public-links.ts';
 import { sessions } from './sessions.ts';
 import { turns } from './turns.ts';
 import { usage } from './usage.ts';
@@ -23,5 +24,6 @@ export const projections: readonly Projection[] = [
   sessions,
   apiKeys,
   agents,
+  publicLinks,
   orchestrations,
 ];

@@ -229,6 +229,22 @@ export const orchestrationDocument = z.object({
 });
 export type OrchestrationDocument = z.infer<typeof orchestrationDocument>;
 
+/** `public-links`, id = link id. A deleted link has no document. */
+export const publicLinkDocument = z.object({
+  id: z.string(),
+  /** Who made it, and whom the visitors' conversations belong to. */
+  owner: z.string(),
+  agentId: z.string(),
+  agentName: z.string(),
+  name: z.string().nullable(),
+  tokenHash: z.string(),
+  expiresAt: z.string().nullable(),
+  enabled: z.boolean(),
+  createdAt: z.string(),
+  updatedAt: z.string(),
+});
+export type PublicLinkDocument = z.infer<typeof publicLinkDocument>;
+
 /** `facts`, id = fact id. A forgotten fact has no document. */
 export const factDocument = z.object({
   id: z.string(),
@@ -309,6 +325,7 @@ export interface Collections {
   messages: MessageDocument;
   turns: TurnDocument;
   agents: AgentDocument;
+  'public-links': PublicLinkDocument;
   orchestrations: OrchestrationDocument;
   activity: ActivityDocument;
   facts: FactDocument;
