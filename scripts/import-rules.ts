@@ -46,7 +46,18 @@ const folderRules: readonly FolderRule[] = [
   {
     files: 'query-service/**',
     project: ['query-service/**', 'contracts/**', ports],
-    packages: ['zod', 'ws'],
+    packages: [
+      'zod',
+      'ws',
+      'lru-cache',
+      'socket.io',
+      'engine.io',
+      'graphql',
+      'graphql-yoga',
+      'graphql-ws',
+      'dataloader',
+      '@graphql-yoga/render-graphiql',
+    ],
     node: 'any',
   },
   // An adapter sees its own folder and the ports of the others.

@@ -10,15 +10,18 @@ import type { EventEnvelope, Position } from '../contracts/envelope.ts';
 import { Refusal, refuse } from '../contracts/errors.ts';
 import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
 import type { Role } from '../contracts/events/identity.ts';
-import type { RouteContract } from '../contracts/http/route.ts';
+import type { RateLimitClass, RouteContract } from '../contracts/http/route.ts';
 import { rolePermissions } from '../contracts/http/route.ts';
+import type { AgentDocument, ConversationDocument } from '../contracts/read-models/documents.ts';
 import type { Authenticator } from '../infra/auth/port.ts';
 import { createInProcessSignalBus } from '../infra/bus/in-process.ts';
 import type { SignalBus } from '../infra/bus/port.ts';
 import type { EventStore } from '../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
 import type { Endpoint, HandlerInput, RequestContext } from '../infra/http/port.ts';
+import { createRateLimits } from '../infra/http/rate-limits.ts';
 import { refuseForeign } from '../infra/http/security.ts';
+import { createTwoWay } from '../infra/http/two-way.ts';
 import type { Page, ReadModels, Stored } from '../infra/read-models/port.ts';
 import type { Logger } from '../infra/telemetry/port.ts';
 import { createLive, type Live, type LiveTiming } from '../query-service/live/live.ts';
@@ -71,7 +74,11 @@ export async function until(condition: () => boolean | Promise<boolean>, what = 
   }
 }
 
-export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise<LiveServer> {
+/** @param perMinute how many messages and other requests a user may send; 0 for no limit */
+export async function startLiveServer(
+  timing: Partial<LiveTiming> = {},
+  perMinute: Partial<Record<RateLimitClass, number>> = {},
+): Promise<LiveServer> {
   const directory = await mkdtemp(join(tmpdir(), 'odeon-live-'));
   const store = await openSqliteEventStore({ directory });
   const errors: string[] = [];
@@ -100,10 +107,14 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
     recheck: async ({ sessionId }) => logins.get(sessionId!) ?? null,
   };
 
-  const documents = { conversations: new Map(), turns: new Map(), messages: new Map() } as Record<
-    string,
-    Map<string, Record<string, unknown>>
-  >;
+  const rateLimits = createRateLimits({ default: 0, chat: 0, search: 0, ...perMinute });
+
+  const documents = {
+    conversations: new Map(),
+    turns: new Map(),
+    messages: new Map(),
+    agents: new Map(),
+  } as Record<string, Map<string, Record<string, unknown>>>;
   const stored = (id: string, body: unknown): Stored<never> => ({ id, position: '1', body: body as never });
   const readModels: ReadModels = {
     async get(collection, id) {
@@ -127,7 +138,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
     const message = { conversationId, owner, revision, createdAt: event.time, status: 'complete' };
     switch (event.type) {
       case 'ConversationStarted':
-        documents.conversations!.set(conversationId, { id: conversationId, owner });
+        documents.conversations!.set(conversationId, { id: conversationId, owner, title: event.data.title });
         break;
       case 'ConversationDeleted':
         documents.conversations!.delete(conversationId);
@@ -162,7 +173,22 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
     ...{ store, bus, readModels, authenticator, logger },
     metrics: { liveClient: () => () => {} },
     commands: {
-      startConversation: () => Promise.reject(new Error('no live feed begins a conversation')),
+      async startConversation(input, issuer) {
+        issued.push({ command: 'start', input, issuer });
+        const id = issuer.commandId.replace(/[^0-9a-f]/g, '').slice(0, 12);
+        const { title = null } = input;
+        const data = { title, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null };
+        const { position } = await append(
+          `conversation-${id}`,
+          issuer.caller.userId,
+          'ConversationStarted',
+          data,
+        );
+        return {
+          conversation: documents.conversations!.get(id) as unknown as ConversationDocument,
+          position,
+        };
+      },
       async sendMessage(input, issuer) {
         issued.push({ command: 'message', input, issuer });
         if (input.content === 'refuse me') refuse('CONFLICT', 'The conversation has ended.');
@@ -189,6 +215,23 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
             ...{ source: 'test', durationMs: null, actor: event.actor, createdAt: event.time },
           },
     refuseForeign: (headers) => refuseForeign(headers, new Set(['https://chat.example.org'])),
+    agents: {
+      async find(_caller, name) {
+        const found = documents.agents!.get(`agent_${name}`) ?? refuse('NOT_FOUND', 'Agent not found.');
+        return found as unknown as AgentDocument;
+      },
+      async get(_caller, id) {
+        return (documents.agents!.get(id) ??
+          refuse('NOT_FOUND', 'Agent not found.')) as unknown as AgentDocument;
+      },
+    },
+    socketIo: {
+      ...createTwoWay({ rateLimits, trustedProxies: [] }),
+      answerId: (turnId) => turnId.replace(/^turn_/, 'msg_'),
+      corsOrigins: ['https://chat.example.org'],
+      search: async (query) =>
+        query === 'nothing' ? [] : [{ conversationId: 'dddddddddddd', title: 'Seas', content: query }],
+    },
     timing,
   });
 
@@ -196,6 +239,7 @@ export async function startLiveServer(timing: Partial<LiveTiming> = {}): Promise
   const server = createServer((request, response) => {
     const handler = handlers.get(request.url!);
     if (handler !== undefined) return handler(response);
+    if (live.socketIo.owns(request.url!)) return live.socketIo.handle(request, response);
     serve(live.endpoints, authenticator, request, response).catch((error) => {
       const status = error instanceof Refusal ? error.status : 500;
       if (status === 500) errors.push(String(error.stack));

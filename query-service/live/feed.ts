@@ -34,7 +34,7 @@ export type Source =
 
 /** How frames are written down. */
 export interface Transport {
-  readonly name: 'sse' | 'ws';
+  readonly name: 'sse' | 'ws' | 'socket.io' | 'graphql';
   /** True where frames written one after the other make a sound stream: they then go out in one piece. */
   readonly joins: boolean;
   /** @param data JSON text of an object */

@@ -25,6 +25,8 @@ export interface HubOptions {
   readonly heartbeatMs: number;
   /** A connection that takes nothing for so long is closed. */
   readonly stalledMs: number;
+  /** Told every event before any reader is. */
+  readonly follow?: (event: EventEnvelope) => void;
 }
 
 export interface Subscription {
@@ -127,6 +129,7 @@ export async function createHub(options: HubOptions): Promise<Hub> {
     const touched = new Set<Topic>();
     for (const event of page.events) {
       texts.follow(event);
+      options.follow?.(event);
       for (const key of keysOf(event)) {
         for (const topic of index.get(key) ?? []) {
           guarded(topic, () => {

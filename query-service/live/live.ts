@@ -17,6 +17,7 @@ import { refuse } from '../../contracts/errors.ts';
 import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
 import * as routes from '../../contracts/http/live.ts';
 import type { TurnFeeds } from '../../contracts/live/feeds.ts';
+import type { Agents } from '../../contracts/read-models/agents.ts';
 import type {
   ActivityDocument,
   ConversationDocument,
@@ -31,13 +32,15 @@ import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
 import { activityConnected, activityFeeds } from './activity.ts';
 import { BEGINNING, type Cursor, formatCursor } from './cursor.ts';
 import { conversationFeed, sse } from './feed.ts';
-import { createHub, type HubStats } from './hub.ts';
+import { createHub, type Hub, type HubStats } from './hub.ts';
 import { logFeeds } from './log.ts';
-import { createLogins } from './logins.ts';
+import { createLogins, type Logins } from './logins.ts';
 import { lunaTurn } from './luna.ts';
+import { createProgress, type ProgressFeeds } from './progress.ts';
+import { createSocketIo, type SocketIoOptions, type SocketIoServer } from './socket-io/server.ts';
 import { createStreams, invalid, reader, type Streams } from './streams.ts';
 import { turnFeed } from './turn-formats.ts';
-import { createWebSockets } from './websocket.ts';
+import { createWebSockets, type Upgrade } from './websocket.ts';
 import { connected, fromNow, zergConversation } from './zerg.ts';
 
 /** Milliseconds. */
@@ -77,6 +80,12 @@ export interface LiveDependencies {
   readonly activityRow: (event: OdeonEvent) => ActivityDocument | null;
   /** @throws Refusal FORBIDDEN for what another site's page made a browser send with the user's cookies */
   readonly refuseForeign: (headers: IncomingHttpHeaders) => void;
+  readonly agents: Pick<Agents, 'find' | 'get'>;
+  /** What Agent Chat's Socket.IO needs besides. */
+  readonly socketIo: Pick<
+    SocketIoOptions,
+    'describe' | 'limit' | 'addressOf' | 'search' | 'answerId' | 'corsOrigins'
+  >;
   readonly timing?: Partial<LiveTiming>;
 }
 
@@ -84,12 +93,16 @@ export interface Live {
   readonly turnFeeds: TurnFeeds;
   /** For the surfaces that have feeds of their own. */
   readonly streams: Streams;
+  readonly hub: Hub;
+  readonly logins: Logins;
+  readonly progress: ProgressFeeds;
+  readonly socketIo: SocketIoServer;
   readonly endpoints: readonly Endpoint[];
   /** Every event up to here has been given to the live readers. */
   position(): Position;
-  /** Serves ZERG's WebSocket on the server's upgrades; refuses other paths when nobody else listens for them. */
-  attachWebSockets(server: Server): void;
-  stats(): HubStats & { readonly webSockets: number };
+  /** Serves ZERG's WebSocket and Socket.IO on the server's upgrades, and what `others` take; refuses other paths. */
+  attachWebSockets(server: Server, others?: readonly Upgrade[]): void;
+  stats(): HubStats & { readonly webSockets: number; readonly socketIo: number };
   /** Tells all clients and ends their streams. */
   close(): Promise<void>;
 }
@@ -97,7 +110,8 @@ export interface Live {
 export async function createLive(dependencies: LiveDependencies): Promise<Live> {
   const { store, bus, readModels, authenticator, logger, metrics } = dependencies;
   const timing = { ...liveTiming, ...dependencies.timing };
-  const hub = await createHub({ store, bus, logger, ...timing });
+  const progress = createProgress({ store, readModels, agents: dependencies.agents });
+  const hub = await createHub({ store, bus, logger, ...timing, follow: progress.follow });
   const logins = createLogins({ authenticator, logger, ...timing });
   const activityFeed = activityFeeds(dependencies.activityRow);
   const logFeed = logFeeds();
@@ -175,6 +189,15 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
     return false;
   }
 
+  const socketIo = createSocketIo({
+    ...dependencies,
+    ...dependencies.socketIo,
+    ...timing,
+    hub,
+    logins,
+    progress,
+    resume: streams.resume,
+  });
   const webSockets = createWebSockets({ ...dependencies, ...timing, hub, logins, resume: streams.resume });
 
   return {
@@ -188,12 +211,18 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
         hub.turnEnded({ stream: `conversation-${conversationId}`, turnId, after }, signal),
     },
     streams,
+    hub,
+    logins,
+    progress,
+    socketIo,
     endpoints,
     position: hub.position,
-    attachWebSockets: webSockets.attach,
-    stats: () => ({ ...hub.stats(), webSockets: webSockets.size() }),
+    attachWebSockets: (server, others = []) =>
+      webSockets.attach(server, [{ owns: socketIo.owns, take: socketIo.upgrade }, ...others]),
+    stats: () => ({ ...hub.stats(), webSockets: webSockets.size(), socketIo: socketIo.size() }),
     async close() {
       webSockets.close();
+      socketIo.close();
       await hub.close();
       await logins.close();
     },

@@ -53,8 +53,15 @@ export interface WebSocketOptions {
   readonly authGraceMs: number;
 }
 
+/** Who takes the upgrades of some paths. */
+export interface Upgrade {
+  owns(path: string): boolean;
+  take(request: IncomingMessage, stream: Duplex, head: Buffer): void;
+}
+
 export interface WebSockets {
-  attach(server: Server): void;
+  /** Refuses what neither this nor any of the others owns. */
+  attach(server: Server, others?: readonly Upgrade[]): void;
   size(): number;
   /** Closes all with 1012 (service restart). */
   close(): void;
@@ -337,13 +344,17 @@ export function createWebSockets(options: WebSocketOptions): WebSockets {
   }
 
   return {
-    attach(server) {
+    attach(server, others = []) {
       server.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
         const url = URL.parse(request.url ?? '', 'http://localhost');
         const id = url && PATH.exec(url.pathname)?.[1];
-        if (url && id) void upgrade(request, stream, head, id, url.searchParams);
-        // Another listener may know the path.
-        else if (server.listenerCount('upgrade') === 1) reject(stream, new Refusal('NOT_FOUND', 'Not found'));
+        if (url && id) {
+          void upgrade(request, stream, head, id, url.searchParams);
+          return;
+        }
+        const other = url && others.find(({ owns }) => owns(url.pathname));
+        if (other) other.take(request, stream, head);
+        else reject(stream, new Refusal('NOT_FOUND', 'Not found'));
       });
     },
     size: () => connections.size,
