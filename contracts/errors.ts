@@ -39,11 +39,18 @@ export class Refusal extends Error {
   readonly retryAfterSeconds: number | undefined;
   /** The limit that was exceeded: so many tries in a window. */
   readonly rateLimit: RateLimit | undefined;
+  /** What Trinity's clients are told in place of the message. */
+  readonly detail: Readonly<Record<string, unknown>> | undefined;
 
   constructor(
     code: RefusalCode,
     message: string,
-    options: { issues?: readonly Issue[]; retryAfterSeconds?: number; rateLimit?: RateLimit } = {},
+    options: {
+      issues?: readonly Issue[];
+      retryAfterSeconds?: number;
+      rateLimit?: RateLimit;
+      detail?: Readonly<Record<string, unknown>>;
+    } = {},
   ) {
     super(message);
     this.name = 'Refusal';
@@ -51,6 +58,7 @@ export class Refusal extends Error {
     this.issues = options.issues ?? [];
     this.retryAfterSeconds = options.retryAfterSeconds;
     this.rateLimit = options.rateLimit;
+    this.detail = options.detail;
   }
 
   get status(): number {

@@ -1,18 +1,30 @@
 import { expect } from 'chai';
 import type { Caller } from '../../contracts/caller.ts';
 import { defaultBudget, defaultPolicy } from '../../contracts/commands/agent.ts';
+import type { DecidedEvent } from '../../contracts/events/catalogue.ts';
 import { type Permission, rolePermissions } from '../../contracts/http/route.ts';
 import { given, OWNER } from '../testing.ts';
-import { agent, agentIdFor, changeAgent, createAgent, deleteAgent, provideAgent } from './agent.ts';
+import {
+  type AgentEventType,
+  agent,
+  agentIdFor,
+  changeAgent,
+  createAgent,
+  deleteAgent,
+  provideAgent,
+} from './agent.ts';
 
 const definition = {
   ...{ name: 'scout', description: 'Looks things up.', instructions: 'Look it up.', model: null },
   ...{ tools: ['calculate'], budget: defaultBudget, policy: defaultPolicy, shared: false, aliases: [] },
 };
 const { name: _name, ...rest } = definition;
-const created = { type: 'AgentCreated', data: definition } as const;
-const shared = { type: 'AgentCreated', data: { ...definition, shared: true } } as const;
-const deleted = { type: 'AgentDeleted', data: {} } as const;
+const created = { type: 'AgentCreated', data: definition } as DecidedEvent<AgentEventType>;
+const shared = {
+  type: 'AgentCreated',
+  data: { ...definition, shared: true },
+} as DecidedEvent<AgentEventType>;
+const deleted = { type: 'AgentDeleted', data: {} } as DecidedEvent<AgentEventType>;
 const agentId = agentIdFor(OWNER, 'scout');
 const callerOf = (userId: string, role: keyof typeof rolePermissions): Caller => ({
   ...{

@@ -4,8 +4,8 @@
  * source for is null: schedules, validation, fan-out's business status, compaction, and sizes of context windows.
  */
 import { z } from 'zod';
-import { agentTools } from '../commands/agent.ts';
-import { messageContent, requestedModel } from '../commands/conversation.ts';
+import { agentModel, agentTools } from '../commands/agent.ts';
+import { messageContent } from '../commands/conversation.ts';
 import type { OdeonEvent } from '../events/catalogue.ts';
 import { type conversationEvents, runTrigger } from '../events/conversation.ts';
 import { frameId } from '../live/frames.ts';
@@ -316,7 +316,7 @@ export const taskBody = z
   .strictObject({
     message: messageContent,
     /** Empty: the agent's. */
-    model: z.union([z.literal('').transform(() => null), requestedModel]).nullish(),
+    model: z.union([z.literal('').transform(() => null), agentModel]).nullish(),
     /** Of the agent's tools, those that it may use. */
     allowed_tools: agentTools.nullish(),
     /** Added to the agent's instructions. */

@@ -17,6 +17,8 @@ export interface Failure {
   readonly issues: readonly Issue[];
   readonly retryAfterSeconds: number | undefined;
   readonly rateLimit?: RateLimit | undefined;
+  /** In Trinity's words, where a text is not enough. */
+  readonly detail?: Readonly<Record<string, unknown>> | undefined;
   /** A bug: to be logged with its stack, and told to the client only by its correlation id. */
   readonly internal: boolean;
 }
@@ -34,6 +36,7 @@ export function failureOf(error: unknown): Failure {
       issues: error.issues,
       retryAfterSeconds: error.retryAfterSeconds,
       rateLimit: error.rateLimit,
+      detail: error.detail,
       internal: false,
     };
   }
@@ -81,11 +84,11 @@ const zerg: Render = (failure, issues) => ({
   error: issues.length > 0 ? issues.map(describe).join('; ') : failure.message,
 });
 
-/** FastAPI's `{detail}`: a text, or for what is not valid a list of `{type, loc, msg, input}`. */
+/** FastAPI's `{detail}`: a text, an object where the refusal has one, or for what is not valid a list of `{type, loc, msg, input}`. */
 const trinity: Render = (failure, issues) => ({
   detail:
     issues.length === 0
-      ? failure.message
+      ? (failure.detail ?? failure.message)
       : issues.map((issue) => ({ type: 'value_error', loc: issue.path, msg: issue.message, input: null })),
 });
 

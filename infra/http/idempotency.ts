@@ -22,11 +22,22 @@ export function checkKey(key: string): void {
   });
 }
 
-/** Names the record of a key: the same key of another caller is another key. */
-export function recordId(caller: Caller | null, address: string, route: string, key: string): string {
+/**
+ * Names the record of a key: the same key of another caller is another key, and so it is within something else.
+ * @param within empty where a key counts for all that its caller does
+ */
+export function recordId(
+  caller: Caller | null,
+  address: string,
+  route: string,
+  key: string,
+  within = '',
+): string {
   const scope =
     caller === null ? `${address} ${route}` : `${caller.actor.kind} ${caller.userId} ${caller.actor.id}`;
-  return createHash('sha256').update(`${scope}\n${key}`).digest('hex');
+  return createHash('sha256')
+    .update(`${scope}${within === '' ? '' : `\n${within}`}\n${key}`)
+    .digest('hex');
 }
 
 /**
@@ -71,6 +82,8 @@ export interface RenderedAnswer {
   /** JSON; empty for an empty answer. */
   readonly text: string;
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+  /** What the handler says of it itself. */
+  readonly replayed?: boolean;
 }
 
 export interface KeyedWork<Stream> {
@@ -79,6 +92,8 @@ export interface KeyedWork<Stream> {
   /** `retried`: an earlier try may have done it already. */
   run(retried: boolean): Promise<RenderedAnswer | Stream>;
   reached(position: Position): void;
+  /** What a repetition is refused with while the first try runs. Left out: it waits for it. */
+  readonly inProgress?: () => Refusal | Promise<Refusal>;
 }
 
 export interface IdempotencyOptions {
@@ -103,12 +118,16 @@ export function createIdempotency({ port, maxWaitMs }: IdempotencyOptions): Carr
   const running = new Map<string, { readonly fingerprint: string; readonly ended: Promise<void> }>();
 
   /** Until no other try of the request runs in this process. */
-  async function waitForTurn(request: KeyedRequest): Promise<void> {
+  async function waitForTurn(
+    request: KeyedRequest,
+    inProgress: KeyedWork<never>['inProgress'],
+  ): Promise<void> {
     const deadline = performance.now() + maxWaitMs;
     for (;;) {
       const other = running.get(request.id);
       if (other === undefined) return;
       if (other.fingerprint !== request.fingerprint) throw taken();
+      if (inProgress !== undefined) throw await inProgress();
       if (!(await endsWithin(other.ended, deadline - performance.now()))) {
         throw new Refusal('CONFLICT', 'The first request with this Idempotency-Key is still running.', {
           retryAfterSeconds: 1,
@@ -136,7 +155,7 @@ export function createIdempotency({ port, maxWaitMs }: IdempotencyOptions): Carr
   }
 
   return async (request, work) => {
-    await waitForTurn(request);
+    await waitForTurn(request, work.inProgress);
     const { promise: ended, resolve } = Promise.withResolvers<void>();
     running.set(request.id, { fingerprint: request.fingerprint, ended });
     try {

@@ -1,8 +1,10 @@
 /** What a route's handler gets and gives. The adapter (`server.ts`) does everything else from the route table. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isIPv6 } from 'node:net';
 import type { z } from 'zod';
 import type { Caller } from '../../contracts/caller.ts';
 import type { Position, Surface } from '../../contracts/envelope.ts';
+import type { Refusal } from '../../contracts/errors.ts';
 import type { RouteContract } from '../../contracts/http/route.ts';
 
 export interface RequestContext {
@@ -31,6 +33,8 @@ export interface JsonAnswer {
   /** Left out for an empty answer. */
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+  /** Whether it repeats an earlier answer. Left out: as the record of the Idempotency-Key has it. */
+  readonly replayed?: boolean;
 }
 
 /**
@@ -53,14 +57,20 @@ export interface HandlerInput<Contract extends RouteContract> {
 export interface Endpoint {
   readonly contract: RouteContract;
   readonly handle: (input: HandlerInput<RouteContract>) => Answer | Promise<Answer>;
+  /**
+   * What a repeated request is refused with while the first one with its Idempotency-Key is carried out in this
+   * process. Left out: it waits for that one.
+   */
+  readonly inProgress?: (context: RequestContext) => Refusal | Promise<Refusal>;
 }
 
 /** Binds a handler to its route. */
 export function endpoint<Contract extends RouteContract>(
   contract: Contract,
   handle: (input: HandlerInput<Contract>) => Answer | Promise<Answer>,
+  more: Pick<Endpoint, 'inProgress'> = {},
 ): Endpoint {
-  return { contract, handle: handle as Endpoint['handle'] };
+  return { contract, handle: handle as Endpoint['handle'], ...more };
 }
 
 /** The caller of a route that is not public. */
@@ -105,4 +115,18 @@ export interface IdempotencyPort {
   accept(request: KeyedRequest): Promise<Acceptance>;
   /** The first answer that is recorded stays. */
   answered(request: KeyedRequest, answer: RecordedAnswer): Promise<void>;
+}
+
+/** Who is counted as one where requests are limited: an IPv4 address, or the /64 network of an IPv6 address. */
+export function network(address: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (mapped !== undefined) return mapped;
+  if (!isIPv6(address)) return address;
+  const [head = '', tail] = (address.split('%')[0] ?? '').toLowerCase().split('::');
+  const groups = (part: string) => (part === '' ? [] : part.split(':'));
+  const before = groups(head);
+  const after = tail === undefined ? [] : groups(tail);
+  const zeros = Array.from({ length: tail === undefined ? 0 : 8 - before.length - after.length }, () => '0');
+  const first = [...before, ...zeros, ...after].slice(0, 4).map((group) => Number.parseInt(group, 16));
+  return `${first.map((group) => group.toString(16)).join(':')}::/64`;
 }

@@ -131,10 +131,11 @@ export function createHttpApp(options: HttpAppOptions): Express {
   const once = createIdempotency({ port: options.idempotency, maxWaitMs: limits.repeatWaitMs });
   const limitAnonymousKeys = createAnonymousKeyLimit(limits.anonymousKeysPerMinute);
 
-  const render = ({ status, body, headers }: JsonAnswer): RenderedAnswer => ({
+  const render = ({ status, body, headers, replayed }: JsonAnswer): RenderedAnswer => ({
     status,
     text: body === undefined ? '' : JSON.stringify(body),
     ...(headers === undefined ? {} : { headers }),
+    ...(replayed === undefined ? {} : { replayed }),
   });
 
   function renderError(error: unknown, exchange: Exchange): RenderedAnswer {
@@ -217,7 +218,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     if (refused !== null) throw refused;
   }
 
-  function workOf({ contract, handle }: Endpoint): Target['work'] {
+  function workOf({ contract, handle, inProgress }: Endpoint): Target['work'] {
     const command = isCommand(contract);
     const validate = validatorOf(contract);
     const route = `${contract.method} ${contract.path}`;
@@ -253,7 +254,9 @@ export function createHttpApp(options: HttpAppOptions): Express {
 
       checkKey(key);
       if (exchange.caller === null) await limitAnonymousKeys(exchange.address);
-      const id = recordId(exchange.caller, exchange.address, route, key);
+      const within =
+        contract.keyScope === undefined ? '' : `${contract.keyScope} ${params[contract.keyScope]}`;
+      const id = recordId(exchange.caller, exchange.address, route, key, within);
       exchange.commandId = commandIdOf(id);
       const { answer, replayed } = await once<StreamAnswer>(
         {
@@ -265,6 +268,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
         },
         {
           derived,
+          ...(inProgress !== undefined && { inProgress: () => inProgress(exchange) }),
           reached: (position) => exchange.reached(position),
           // A refusal is an answer, too, and may be recorded.
           run: (retried) => {
@@ -273,7 +277,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
           },
         },
       );
-      return replayed ? asReplay(answer) : answer;
+      return (('replayed' in answer ? answer.replayed : undefined) ?? replayed) ? asReplay(answer) : answer;
     };
   }
 
