@@ -1,227 +1,51 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setImmediate as othersRan } from 'node:timers/promises';
 import { expect } from 'chai';
 import { z } from 'zod';
-import { type EventEnvelope, SYSTEM_OWNER } from '../../../contracts/envelope.ts';
-import type { EventData, EventType } from '../../../contracts/events/catalogue.ts';
-import type { Signal } from '../../../contracts/live/signals.ts';
-import { createInProcessSignalBus } from '../../../infra/bus/in-process.ts';
-import { createInProcessEventBus } from '../../../infra/bus/in-process-events.ts';
-import type { EventBus, Partition, SignalBus } from '../../../infra/bus/port.ts';
-import type { EventStore } from '../../../infra/event-store/port.ts';
-import { openSqliteEventStore } from '../../../infra/event-store/sqlite.ts';
-import { withCatalogue } from '../../../infra/event-store/with-catalogue.ts';
-import {
-  type ChatModel,
-  ModelError,
-  type ModelPart,
-  type Models,
-  type Prompt,
-} from '../../../infra/models/port.ts';
-import { openSqliteReadModels } from '../../../infra/read-models/sqlite.ts';
-import { projections } from '../../../projections/list.ts';
-import { startProjections } from '../../../projections/runtime/runtime.ts';
+import { SYSTEM_OWNER } from '../../../contracts/envelope.ts';
+import type { EventData } from '../../../contracts/events/catalogue.ts';
+import type { EventBus, Partition } from '../../../infra/bus/port.ts';
+import { ModelError } from '../../../infra/models/port.ts';
 import { createCommandBus } from '../../bus.ts';
-import type { CommandBus, CommandMeta } from '../../command.ts';
+import type { CommandBus } from '../../command.ts';
 import {
   conversation,
-  conversationIdFor,
   deleteConversation,
   endConversation,
-  messageIdFor,
   requestInterrupt,
-  sendMessage,
-  startConversation,
   turnIdFor,
 } from '../../domain/conversation.ts';
-import type { WorkProcess } from '../work.ts';
 import { soleWorker } from '../workers.ts';
 import { promptOf, readHistory } from './history.ts';
-import { startTurnProcess, type TurnProcessOptions } from './process.ts';
+import {
+  ask,
+  dataOf,
+  ends,
+  hang,
+  metaFor as meta,
+  modelsOf,
+  OWNER,
+  openTurnWorld,
+  say,
+  scripted,
+  stop,
+  type TurnWorld,
+  typesOf,
+} from './testing.ts';
 import { describe as describeTool, type Tool, tool } from './tool.ts';
 import { begin, fold } from './transcript.ts';
 
-const OWNER = 'usr_1';
-const usage = { promptTokens: 10, completionTokens: 5, cachedTokens: 0 };
-const stop: ModelPart = { type: 'finish', finishReason: 'stop', usage };
-const say = (...pieces: string[]): ModelPart[] => [
-  ...pieces.map((text) => ({ type: 'text' as const, text })),
-  stop,
-];
-const ask = (...names: [string, unknown][]): ModelPart[] => [
-  ...names.map(([name, given], index) => ({
-    type: 'tool request' as const,
-    request: { toolCallId: `given_${index}`, tool: name, arguments: given },
-  })),
-  { type: 'finish', finishReason: 'tool-calls', usage },
-];
-
-type Script = (prompt: Prompt, call: number, signal: AbortSignal) => AsyncIterable<ModelPart> | ModelPart[];
-
-/** A model that does as the test says, and keeps what it was asked. */
-function scripted(name: string, script: Script, contextWindow = 100_000): ChatModel & { prompts: Prompt[] } {
-  const prompts: Prompt[] = [];
-  return {
-    provider: name,
-    model: 'test',
-    contextWindow,
-    price: { input: 1, cachedInput: 0.5, output: 2 },
-    prompts,
-    async *stream(prompt, { signal }) {
-      prompts.push(prompt);
-      yield* script(prompt, prompts.length, signal);
-    },
-  };
-}
-
-const modelsOf = (...list: ChatModel[]): Models => ({
-  candidates: () => ({ models: list, served: true }),
-  serves: () => true,
-  list: () => list,
-});
-
-/** Never ends until it is aborted. */
-async function* hang(text: string, signal: AbortSignal): AsyncGenerator<ModelPart> {
-  if (text !== '') yield { type: 'text', text };
-  await new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
-}
-
 describe('the turn process', () => {
-  let directory: string;
-  let store: EventStore;
-  let bus: CommandBus;
-  let signals: SignalBus;
-  let shown: Signal[];
-  let errors: unknown[];
-  let closeAll: (() => Promise<unknown>)[];
-  let base: Omit<TurnProcessOptions, 'models' | 'workers' | 'tools'>;
+  let world: TurnWorld;
+  let { store, bus, shown, errors, base, start, begun, send, events, until } = {} as TurnWorld;
 
   beforeEach(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'odeon-turns-'));
-    store = withCatalogue(await openSqliteEventStore({ directory }));
-    const readModels = await openSqliteReadModels({ file: join(directory, 'read-models.db') });
-    const runtime = await startProjections({ store, readModels, projections });
-    shown = [];
-    errors = [];
-    signals = createInProcessSignalBus({ onError: (error) => errors.push(error) });
-    signals.subscribe((signal) => shown.push(signal));
-    bus = createCommandBus({
-      store,
-      snapshots: readModels.snapshots,
-      onSnapshotError: (error) => errors.push(error),
-    });
-    const reached = async (position: string) => {
-      if (!(await runtime.waitFor(position, 10_000))) throw new Error('The projections are behind.');
-    };
-    base = {
-      bus,
-      store,
-      readModels,
-      signals,
-      settled: async () => reached(await store.head()),
-      reached,
-      now: () => new Date(),
-      metrics: { turnEnded: () => {}, modelCall: () => {} },
-      events: createInProcessEventBus({ store, onError: (error) => errors.push(error) }),
-      onError: (error) => errors.push(error),
-      retryAfterMs: [1, 1],
-    };
-    closeAll = [() => runtime.stop(), () => store.close(), () => readModels.close()];
+    world = await openTurnWorld();
+    ({ store, bus, shown, errors, base, start, begun, send, events, until } = world);
   });
 
-  afterEach(async () => {
-    for (const close of closeAll) await close();
-    await rm(directory, { recursive: true });
-    expect(errors).to.deep.equal([]);
-  });
-
-  async function start(models: Models, options: Partial<TurnProcessOptions> = {}): Promise<WorkProcess> {
-    const process = await startTurnProcess({
-      ...base,
-      models,
-      tools: [],
-      workers: soleWorker('w1'),
-      ...options,
-    });
-    closeAll.unshift(() => process.stop());
-    return process;
-  }
-
-  const meta = (commandId: string): CommandMeta => ({
-    commandId,
-    correlationId: `correlation of ${commandId}`,
-    causationId: null,
-    surface: 'luna',
-    actor: { kind: 'user', id: OWNER },
-    caller: null,
-    retried: false,
-  });
-
-  async function begun(name = 'c'): Promise<string> {
-    const conversationId = conversationIdFor(name);
-    await bus.dispatch(
-      startConversation,
-      {
-        conversationId,
-        owner: OWNER,
-        title: null,
-        mode: 'assistant',
-        model: null,
-        kind: 'chat',
-        agent: null,
-        linkId: null,
-      },
-      meta(`start ${name}`),
-    );
-    return conversationId;
-  }
-
-  const send = (conversationId: string, content: string, name = content) =>
-    bus.dispatch(
-      sendMessage,
-      {
-        conversationId,
-        messageId: messageIdFor(name),
-        turnId: turnIdFor(name),
-        content,
-        model: null,
-        instructions: null,
-        run: null,
-        prompt: null,
-      },
-      meta(`send ${name}`),
-    );
-
-  async function events(conversationId: string): Promise<EventEnvelope[]> {
-    const all: EventEnvelope[] = [];
-    for await (const page of store.readStream(`conversation-${conversationId}`)) all.push(...page);
-    return all;
-  }
-
-  /** Follows the conversation until `count` events of the types have come; gives the whole stream. */
-  async function until(conversationId: string, types: readonly EventType[], count = 1) {
-    const filter = { stream: `conversation-${conversationId}`, types };
-    const signal = AbortSignal.timeout(10_000);
-    let seen = 0;
-    for await (const page of store.subscribe({ after: '0', filter, signal })) {
-      seen += page.events.length;
-      if (seen >= count) return events(conversationId);
-    }
-    const found = (await events(conversationId)).map((event) => event.type);
-    throw new Error(`Waited for ${count} of ${types.join(', ')}; found ${found.join(', ')}.`);
-  }
-
-  const ends = ['TurnCompleted', 'TurnInterrupted', 'TurnFailed'] as const;
-  const typesOf = (all: readonly EventEnvelope[]) => all.map((event) => event.type);
-  const dataOf = <Type extends EventType>(all: readonly EventEnvelope[], type: Type) =>
-    all.filter((event) => event.type === type).map((event) => event.data as EventData<Type>);
+  afterEach(() => world.close());
 
   it('answers a message, and records each step', async () => {
     await start(modelsOf(scripted('one', () => say('Hel', 'lo.'))));
