@@ -27,6 +27,7 @@ import type { Embedder, SearchIndex } from './infra/search/port.ts';
 import { openSqliteSearchIndex } from './infra/search/sqlite.ts';
 import type { Logger, Metrics } from './infra/telemetry/port.ts';
 import { projections } from './projections/list.ts';
+import { type RestartableSearch, restartable, restartableSearch } from './projections/runtime/restartable.ts';
 import { startProjections, type Trouble } from './projections/runtime/runtime.ts';
 import {
   remoteSearchIndexing,
@@ -35,6 +36,7 @@ import {
   withPart,
 } from './projections/runtime/search.ts';
 import { startSharedProjections } from './projections/runtime/shared.ts';
+import type { ServiceRegistry } from './services.ts';
 
 export interface Deployment {
   /** Upcasts what is read, and refuses what is not in the catalogue. */
@@ -62,6 +64,8 @@ export interface OpenOptions {
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'commit'>;
   readonly engines: Engines;
+  /** Told what can be stopped and started. */
+  readonly units: ServiceRegistry;
   /** Told what is to be closed, in the order of opening. */
   readonly onClose: (close: () => unknown) => void;
   /** Ends the waiting for servers. */
@@ -69,7 +73,7 @@ export interface OpenOptions {
 }
 
 export async function openDeployment(options: OpenOptions): Promise<Deployment> {
-  const { config, logger, onClose } = options;
+  const { config, logger, units, onClose } = options;
   const shared = isShared(config);
   const alone = config.eventStoreUrl === undefined && (!shared || config.roles.size === serviceRoles.length);
 
@@ -102,34 +106,45 @@ export async function openDeployment(options: OpenOptions): Promise<Deployment> 
 
   const events = bus.openEvents(store, shared);
   onClose(() => events.close());
-  const relay = config.roles.has('projections') ? bus.startRelay?.(store) : undefined;
-  if (relay !== undefined) onClose(() => relay.stop());
+  const { startRelay } = bus;
+  if (config.roles.has('projections') && startRelay !== undefined) {
+    onClose(() => units.end('relay'));
+    await units.add({ name: 'relay', profile: 'simple', start: async () => startRelay(store) });
+  }
 
   const onError = (err: Error, trouble: Trouble) => {
     const { projections: names, event } = trouble;
     logger.error({ err, projections: names, event: event?.position ?? null }, 'A projection is in trouble');
   };
-  const own = await ('partition' in stored && shared
-    ? startSharedProjections({
-        store,
-        events,
-        signals: bus.signals,
-        readModels: stored,
-        projections,
-        run: config.roles.has('projections'),
-        onError,
-      })
-    : startProjections({
-        store,
-        readModels: 'partition' in stored ? stored.partition(0) : stored,
-        projections,
-        onError,
-      }));
+  const own = await restartable(
+    (run) =>
+      'partition' in stored && shared
+        ? startSharedProjections({
+            store,
+            events,
+            signals: bus.signals,
+            readModels: stored,
+            projections,
+            run: run && config.roles.has('projections'),
+            onError,
+          })
+        : startProjections({
+            store,
+            readModels: 'partition' in stored ? stored.partition(0) : stored,
+            projections,
+            onError,
+          }),
+    shared,
+  );
   const search = config.roles.has('query') ? openSearch(options, store, bus.signals, onError) : null;
   const part = search?.indexing ?? (shared ? remoteSearchIndexing(bus.signals) : null);
-  const runtime = part === null ? own : withPart(own, part);
+  const runtime = part === null ? own.runtime : withPart(own.runtime, part);
   // Both at once: while Kafka is gone, each waits for it a while.
-  onClose(() => Promise.all([runtime.stop(), relay?.stop()]));
+  onClose(() => Promise.all([runtime.stop(), units.end('relay')]));
+  if (config.roles.has('projections')) {
+    await units.add({ name: 'projections', profile: 'simple', start: own.start });
+  }
+  if (search !== null) await units.add({ name: 'search', profile: 'full', start: search.start });
 
   return {
     store,
@@ -197,12 +212,13 @@ function openSearch(
   store: EventStore,
   signals: SignalBus,
   onError: (error: Error, trouble: Trouble) => void,
-): SearchParts {
+): SearchParts & RestartableSearch {
   const embedder = createEmbedder();
   const { model } = embedder;
   const index = openSqliteSearchIndex({ file: join(config.dataDir, 'search.db'), model });
   onClose(() => Promise.all([index.close(), embedder.close()]));
-  return { index, embedder, indexing: startSearchIndexing({ store, index, embedder, signals, onError }) };
+  const indexing = restartableSearch(() => startSearchIndexing({ store, index, embedder, signals, onError }));
+  return { index, embedder, ...indexing };
 }
 
 interface Bus {

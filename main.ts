@@ -4,6 +4,7 @@ import { constants, existsSync, readFileSync } from 'node:fs';
 import { access, mkdir } from 'node:fs/promises';
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { loadEnvFile } from 'node:process';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,13 +18,14 @@ import { createIdempotencyRecords } from './command-service/http/idempotency.ts'
 import { identityCommandEndpoints } from './command-service/http/identity.ts';
 import { internalCommandEndpoints } from './command-service/http/internal.ts';
 import { operatorCommandEndpoints } from './command-service/http/operators.ts';
+import { serviceEndpoints } from './command-service/http/services.ts';
 import { startOrchestrationProcess } from './command-service/processes/orchestrations/process.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
 import { soleWorker, watchWorkers } from './command-service/processes/workers.ts';
 import { provideReadyMadeAgents } from './command-service/ready-made-agents.ts';
 import { type Config, isShared, keptKeyMs, readConfig } from './config.ts';
-import { type Position, START } from './contracts/envelope.ts';
+import { isAfter, type Position, START } from './contracts/envelope.ts';
 import { refuse } from './contracts/errors.ts';
 import { routes } from './contracts/http/all.ts';
 import { serviceRoles } from './contracts/http/system.ts';
@@ -60,6 +62,7 @@ import { searchEndpoints } from './query-service/http/search.ts';
 import { systemEndpoints } from './query-service/http/system.ts';
 import { createLive } from './query-service/live/live.ts';
 import { createSearch } from './query-service/search.ts';
+import { createServices, type Unit } from './services.ts';
 
 /** From SIGTERM to the end. */
 const SHUTDOWN_MS = 4_500;
@@ -182,7 +185,16 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   onClose(() => closeServer(server));
 
   // ── what is kept ──────────────────────────────────────────────────────
-  const deployment = await openDeployment({ config, logger, metrics, engines, onClose, signal: ending });
+  const units = createServices(logger);
+  const deployment = await openDeployment({
+    config,
+    logger,
+    metrics,
+    engines,
+    units,
+    onClose,
+    signal: ending,
+  });
   const { store, signals, readModels, projections: runtime } = deployment;
   const keys = await openKeysOf(config, (await store.head()) === START, logger, ending);
   metrics.observeProjections(async () =>
@@ -227,7 +239,10 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   const settle = {
     position: () => runtime.position(),
     head: () => store.head(),
-    waitFor: (position: Position, timeoutMs: number) => runtime.waitFor(position, timeoutMs),
+    // Whoever has stopped them knows that it would be in vain.
+    waitFor: (position: Position, timeoutMs: number) =>
+      runtime.waitFor(position, units.isStopped('projections') ? 0 : timeoutMs),
+    isBehind: () => units.isStopped('projections') && isAfter(live.position(), runtime.position()),
     timeoutMs: config.readYourWritesMs,
   };
   const search =
@@ -266,7 +281,17 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     },
   });
 
-  const endpoints: Endpoint[] = [...system];
+  const { port } = server.address() as AddressInfo;
+  const endpoints: Endpoint[] = [
+    ...system,
+    ...serviceEndpoints({
+      bus,
+      services: units,
+      process: `${hostname()}:${port}`,
+      version,
+      address: { host: config.host, port },
+    }),
+  ];
   if (roles.has('command')) {
     const { answerTimeoutMs } = config;
     const feeds = live.turnFeeds;
@@ -387,22 +412,25 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       onError: (err: unknown, context: { stream?: string }) =>
         logger.error({ err, ...context }, 'A process met an unexpected error'),
     };
-    const turns = await startTurnProcess({
+    const turns = {
       ...work,
       models,
       tools,
       metrics,
       concurrency: config.turnConcurrency,
       settled: async () => void (await runtime.waitFor(await store.head(), config.readYourWritesMs)),
-    });
-    const processes = [turns, await startOrchestrationProcess(work)];
+    };
+    const processes: readonly Unit[] = [
+      { name: 'turns', profile: 'simple', start: () => startTurnProcess(turns) },
+      { name: 'orchestrations', profile: 'full', start: () => startOrchestrationProcess(work) },
+    ];
     // Before the streams and the server, so that clients see the last of their answers; but whatever the turns
     // do, clients are told in time.
     onClose(() => {
-      const stopped = Promise.all(processes.map((running) => running.stop()));
-      released = stopped.then(() => {}).finally(() => workers.stop());
+      released = units.end(...processes.map(({ name }) => name)).finally(() => workers.stop());
       return Promise.race([released, delay(RELEASE_MS, undefined, { ref: false })]);
     });
+    for (const unit of processes) await units.add(unit);
   }
 
   logger.info({ url, roles: [...roles], dataDir, version }, 'Ready');

@@ -94,7 +94,7 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
     ...{ kind: 'delegation', task: HIDDEN, context: { secret: HIDDEN }, parallel: false },
     ...{ timeoutMs: 60_000, parent: { conversationId: 'c1', turnId } },
     steps: [
-      { kind: 'run', id: 's1', run: allowed, model: null, task: HIDDEN, after: [] },
+      { kind: 'run', id: 's1', calledAs: 'scout', run: allowed, model: null, task: HIDDEN, after: [] },
       { kind: 'judgement', id: 's2', purpose: 'result', judges: 's1', question: HIDDEN, after: ['s1'] },
     ],
   },
@@ -170,6 +170,8 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
   },
   ApiKeyRevoked: {},
   SigningKeyRotated: { kid: 'k2', previousKid: 'k1' },
+  ServicesStartRequested: { process: 'here:3080', services: ['turns'] },
+  ServicesStopRequested: { process: 'here:3080', services: ['turns'] },
   ProjectionRebuildRequested: { projection: 'usage' },
   ProjectionRetryRequested: { projection: 'usage' },
   RequestAccepted: { fingerprint: HIDDEN },

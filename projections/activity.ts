@@ -425,6 +425,18 @@ const readings: { readonly [Type in EventType]: Reading<EventData<Type>> | null 
     title: 'Signing key rotated',
     details: ['kid', 'previousKid'],
   },
+  ServicesStartRequested: {
+    category: 'system',
+    level: 'info',
+    title: ({ services }) => `Services to be started: ${services.join(', ')}`,
+    details: ['process', 'services'],
+  },
+  ServicesStopRequested: {
+    category: 'system',
+    level: 'warn',
+    title: ({ services }) => `Services to be stopped: ${services.join(', ')}`,
+    details: ['process', 'services'],
+  },
   ProjectionRebuildRequested: {
     category: 'system',
     level: 'info',

@@ -7,6 +7,12 @@ export const operationsEvents = {
   ProjectionRebuildRequested: event(z.strictObject({ projection: z.string() })),
   ProjectionRetryRequested: event(z.strictObject({ projection: z.string() })),
 
+  // services-<process>
+  ServicesStartRequested: event(
+    z.strictObject({ process: z.string(), services: z.array(z.string()).min(1) }),
+  ),
+  ServicesStopRequested: event(z.strictObject({ process: z.string(), services: z.array(z.string()).min(1) })),
+
   // request-<hash of caller and Idempotency-Key>
   RequestAccepted: event(
     z.strictObject({

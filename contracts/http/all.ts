@@ -10,6 +10,7 @@ import { lunaChatRoutes } from './luna.ts';
 import { operatorRoutes } from './operators.ts';
 import type { RouteContract } from './route.ts';
 import { searchRoutes } from './search.ts';
+import { serviceRoutes } from './services.ts';
 import { systemRoutes } from './system.ts';
 import { zergChatRoutes } from './zerg.ts';
 
@@ -21,6 +22,7 @@ export const routes: readonly RouteContract[] = [
   ...lunaChatRoutes,
   ...zergChatRoutes,
   ...agentChatRoutes,
+  ...serviceRoutes,
   ...agentRoutes,
   ...searchRoutes,
   live.streamTurn,

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { Refusal } from '../../contracts/errors.ts';
-import { createLoginLimiter, network } from './login-limiter.ts';
+import { network } from '../http/port.ts';
+import { createLoginLimiter } from './login-limiter.ts';
 import type { LoginLimiter } from './port.ts';
 
 /** True when the try was let through; it then counts as failed. */

@@ -3,9 +3,9 @@
  * per address (one address guesses many accounts). A try counts from when it begins, so that parallel ones
  * cannot get around it, and is taken back when it succeeds.
  */
-import { isIPv6 } from 'node:net';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { Refusal } from '../../contracts/errors.ts';
+import { network } from '../http/port.ts';
 import type { LoginLimiter } from './port.ts';
 
 export interface LoginLimiterOptions {
@@ -65,18 +65,4 @@ export function createLoginLimiter({
       };
     },
   };
-}
-
-/** Who may be counted as one: an IPv4 address, or the /64 network of an IPv6 address. */
-export function network(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  if (!isIPv6(address)) return address;
-  const [head = '', tail] = (address.split('%')[0] ?? '').toLowerCase().split('::');
-  const groups = (part: string) => (part === '' ? [] : part.split(':'));
-  const before = groups(head);
-  const after = tail === undefined ? [] : groups(tail);
-  const zeros = Array.from({ length: tail === undefined ? 0 : 8 - before.length - after.length }, () => '0');
-  const first = [...before, ...zeros, ...after].slice(0, 4).map((group) => Number.parseInt(group, 16));
-  return `${first.map((group) => group.toString(16)).join(':')}::/64`;
 }

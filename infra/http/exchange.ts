@@ -19,6 +19,8 @@ export interface Settle {
   /** True once every projection has reached `position`, false after `timeoutMs`. */
   waitFor(position: Position, timeoutMs: number): Promise<boolean>;
   readonly timeoutMs: number;
+  /** Whether it is known, whatever a request did, that they are behind the log and will stay so. Default: no. */
+  isBehind?(): boolean;
 }
 
 /** Whether what a proxy at this address says of its client is believed. */
@@ -136,7 +138,7 @@ export class Exchange implements RequestContext {
       'X-Correlation-Id': this.correlationId,
       'X-Request-Id': this.correlationId,
       'X-Event-Position': this.#reached === null ? this.#begunAt : laterOf(this.#begunAt, this.#reached),
-      ...(this.#isBehind ? { 'X-Read-Model': 'behind' } : {}),
+      ...(this.#isBehind || this.#settle.isBehind?.() ? { 'X-Read-Model': 'behind' } : {}),
       ...(this.rateLimit === null ? {} : rateLimitHeaders(this.rateLimit)),
     };
   }

@@ -9,7 +9,7 @@ import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import type { Caller } from '../../contracts/caller.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import type { RateLimitClass } from '../../contracts/http/route.ts';
-import { network } from '../auth/login-limiter.ts';
+import { network } from './port.ts';
 
 /** Where a caller stands after a request of a class was counted. */
 export interface RateLimitState {
