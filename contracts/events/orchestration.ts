@@ -15,6 +15,8 @@ export const orchestrationStep = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('run'),
     id: z.string(),
+    /** What the agent was called when it was asked for: its name, or another that it answers to. */
+    calledAs: z.string(),
     /** Who does it, and what it is allowed: as its definition was when the orchestration was asked for. */
     run: run.omit({ trigger: true, parent: true, orchestrationId: true, sourceAgent: true }),
     /** The agent's; null for the default. */

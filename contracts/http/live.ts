@@ -7,7 +7,7 @@ import { idParams } from './parameters.ts';
 import { route } from './route.ts';
 
 /** Nothing has been read yet where the id is empty, as in the header. */
-const lastEventId = z.preprocess((id) => (id === '' ? undefined : id), frameId.optional());
+export const lastEventId = z.preprocess((id) => (id === '' ? undefined : id), frameId.optional());
 const resume = { lastEventId };
 
 /** 204: the turn has ended and all of it was read. */

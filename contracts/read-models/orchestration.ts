@@ -20,6 +20,7 @@ const newStep = (step: OrchestrationStep): StepDocument => ({
   kind: step.kind,
   agentId: step.kind === 'run' ? step.run.agent.id : null,
   agentName: step.kind === 'run' ? step.run.agent.name : null,
+  calledAs: step.kind === 'run' ? step.calledAs : null,
   purpose: step.kind === 'judgement' ? step.purpose : null,
   status: 'pending',
   conversationId: null,
@@ -172,5 +173,5 @@ export function followProgress(
 /** Whether somebody who asks for the progress of `agent` means this step: by step, agent, or orchestration. */
 export const concerns = (doc: OrchestrationDocument, stepId: string, agent: string): boolean => {
   const step = doc.steps.find(({ id }) => id === stepId);
-  return [doc.id, stepId, step?.agentId, step?.agentName].includes(agent);
+  return [doc.id, stepId, step?.agentId, step?.agentName, step?.calledAs].includes(agent);
 };

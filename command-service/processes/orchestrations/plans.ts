@@ -1,0 +1,151 @@
+/** The steps of an orchestration, from what was asked for. Pure. */
+import { z } from 'zod';
+import type { Run } from '../../../contracts/events/conversation.ts';
+import type { OrchestrationStep } from '../../../contracts/events/orchestration.ts';
+import type { AgentDocument } from '../../../contracts/read-models/documents.ts';
+
+/** An agent as it was called, and what a run of it is allowed. */
+export interface Member {
+  readonly calledAs: string;
+  readonly agent: AgentDocument;
+  readonly run: Run;
+}
+export interface Assignment {
+  readonly member: Member;
+  readonly task: string;
+}
+
+function runStep(id: string, { calledAs, agent, run }: Member, task: string, after: readonly string[]) {
+  const { trigger: _trigger, parent: _parent, orchestrationId: _id, sourceAgent: _source, ...allowed } = run;
+  const step = { kind: 'run' as const, id, calledAs, run: allowed, model: agent.model, task };
+  return { ...step, after: [...after] };
+}
+
+/** `agent_1`, `agent_2`, …: at once, or each after all before it. */
+export function teamSteps(team: readonly Assignment[], parallel: boolean): OrchestrationStep[] {
+  const idOf = (index: number) => `agent_${index + 1}`;
+  return team.map(({ member, task }, index) =>
+    runStep(idOf(index), member, task, parallel ? [] : team.slice(0, index).map((_, before) => idOf(before))),
+  );
+}
+
+/** Everybody is given the whole task, and told who else works on it. */
+export function sharedTask(task: string, members: readonly Member[]): Assignment[] {
+  if (members.length === 1) return [{ member: members[0]!, task }];
+  const names = members.map(({ agent }) => agent.name);
+  return members.map((member, index) => {
+    const others = names.filter((_name, other) => other !== index).join(', ');
+    const part = `You are ${member.agent.name}, and do your part of it. On the same task: ${others}.`;
+    return { member, task: `${task}\n\n${part}` };
+  });
+}
+
+/**
+ * Plan, judgement, work, judgement.
+ * @param planner the agent, allowed no tools: it only writes its plan
+ */
+export function delegationSteps(task: string, planner: Member, worker: Member): OrchestrationStep[] {
+  const { name } = worker.agent;
+  const plan = `Write your plan for the task below, and nothing else. Do not carry it out yet: the Council judges the plan first.
+Say what you will do, in which order and with which tools, what could go wrong, and how it will be seen that the task is done.
+
+The task:
+${task}`;
+  const work = `${task}\n\nCarry out your plan, which the Council has approved, and heed what the Council says.`;
+  return [
+    runStep('plan', planner, plan, []),
+    {
+      kind: 'judgement',
+      id: 'plan_judgement',
+      purpose: 'plan',
+      judges: 'plan',
+      question: `May ${name} act on this plan? It is to serve the task, to be feasible, and to do no harm.`,
+      after: ['plan'],
+    },
+    runStep('work', worker, work, ['plan', 'plan_judgement']),
+    {
+      kind: 'judgement',
+      id: 'result_judgement',
+      purpose: 'result',
+      judges: 'work',
+      question: `May the result of ${name} be handed over? It is to do what the task asks for, and to be true.`,
+      after: ['work'],
+    },
+  ];
+}
+
+// ── who does what, where nobody said so ───────────────────────────────────
+/** So many agents at most are chosen for a task. */
+const MAX_CHOSEN = 4;
+
+/** Which agents fit the task, by the words of both, in the order in which their words come in the task. */
+export function chooseByRule(task: string, agents: readonly AgentDocument[]): readonly AgentDocument[] {
+  const words = wordsOf(task);
+  const scored = agents
+    .map((agent) => {
+      const names = [agent.name, ...agent.aliases].flatMap((name) => wordsOf(name.replace(/[-_]/g, ' ')));
+      const named = words.filter((word) => names.some((name) => akin(word, name)));
+      const described = words.filter((word) => wordsOf(agent.description).some((other) => akin(word, other)));
+      const first = words.findIndex((word) => named.includes(word) || described.includes(word));
+      return { agent, first, score: 3 * new Set(named).size + new Set(described).size };
+    })
+    .filter(({ score }) => score > 0)
+    .sort((a, b) => b.score - a.score)
+    .slice(0, MAX_CHOSEN)
+    .sort((a, b) => a.first - b.first);
+  if (scored.length > 0) return scored.map(({ agent }) => agent);
+  const assistant = agents.find(({ name }) => name === 'assistant') ?? agents[0];
+  return assistant === undefined ? [] : [assistant];
+}
+
+/** Words that say nothing of what a task is about. */
+const COMMON = new Set(
+  'about after again agents another anything before could does done each every first from have into just like make more most much need only other over please shall should some something such task than that their them then there these they thing things this those what when where which while will with work would your'.split(
+    ' ',
+  ),
+);
+const wordsOf = (text: string): string[] =>
+  (text.toLowerCase().match(/\p{L}{4,}/gu) ?? []).filter((word) => !COMMON.has(word));
+/** Words with the same beginning: `analyse`, `analysis`, `analyst`. */
+const akin = (a: string, b: string): boolean => {
+  const length = Math.max(4, Math.min(a.length, b.length) - 2);
+  return a.slice(0, length) === b.slice(0, length);
+};
+
+/** What a planner is asked. */
+export const planningTask = (task: string, agents: readonly AgentDocument[]): string =>
+  `Divide the task below among agents. Answer with JSON alone, in this form:
+{"steps": [{"agent": "<name>", "task": "<what it is to do, complete in itself>"}]}
+Name 1 to ${MAX_CHOSEN} steps, in the order in which they are to be done: each agent sees the results of those before it. The agents:
+${agents.map(({ name, description }) => `- ${name}: ${description}`).join('\n')}
+
+The task:
+${task}`;
+
+const plan = z.object({
+  steps: z
+    .array(z.object({ agent: z.string(), task: z.string().min(1).max(16_000) }))
+    .min(1)
+    .max(2 * MAX_CHOSEN),
+});
+
+/** The plan in a planner's answer; or why it cannot be used. */
+export function planOf(
+  answer: string,
+  agents: readonly AgentDocument[],
+): { readonly steps: readonly { agent: AgentDocument; task: string }[] } | { readonly unusable: string } {
+  const json = answer.slice(answer.indexOf('{'), answer.lastIndexOf('}') + 1);
+  let parsed: z.infer<typeof plan>;
+  try {
+    parsed = plan.parse(JSON.parse(json));
+  } catch {
+    return { unusable: 'it is not of the form that was asked for' };
+  }
+  const steps: { agent: AgentDocument; task: string }[] = [];
+  for (const { agent: name, task } of parsed.steps) {
+    const agent = agents.find((known) => known.name === name || known.aliases.includes(name));
+    if (agent === undefined) return { unusable: `it names an agent that there is not: ${name}` };
+    steps.push({ agent, task: task.toWellFormed() });
+  }
+  return { steps };
+}
