@@ -18,6 +18,7 @@ import { createIdempotencyRecords } from './command-service/http/idempotency.ts'
 import { identityCommandEndpoints } from './command-service/http/identity.ts';
 import { internalCommandEndpoints } from './command-service/http/internal.ts';
 import { operatorCommandEndpoints } from './command-service/http/operators.ts';
+import { orchestrationCommandEndpoints } from './command-service/http/orchestration.ts';
 import { serviceEndpoints } from './command-service/http/services.ts';
 import { startOrchestrationProcess } from './command-service/processes/orchestrations/process.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
@@ -58,6 +59,7 @@ import { chatQueryEndpoints } from './query-service/http/chat.ts';
 import { documentationEndpoints } from './query-service/http/documentation.ts';
 import { identityQueryEndpoints } from './query-service/http/identity.ts';
 import { operatorQueryEndpoints } from './query-service/http/operators.ts';
+import { orchestrationQueryEndpoints } from './query-service/http/orchestration.ts';
 import { searchEndpoints } from './query-service/http/search.ts';
 import { systemEndpoints } from './query-service/http/system.ts';
 import { createLive } from './query-service/live/live.ts';
@@ -317,6 +319,10 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         limiter,
         cookies,
       }),
+      ...orchestrationCommandEndpoints({
+        ...{ bus, store, readModels, agents, feeds, answerTimeoutMs, ending },
+        modelConnected: first?.provider !== 'builtin',
+      }),
       ...operatorCommandEndpoints({ bus, projections: runtime }),
       ...internalCommandEndpoints({ commands: ownCommands }),
     );
@@ -334,6 +340,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         dataDir,
       }),
       ...identityQueryEndpoints({ readModels, signingKeys: keys }),
+      ...orchestrationQueryEndpoints({ readModels, agents, streams: live.streams }),
       ...operatorQueryEndpoints({ store, projections: runtime }),
       ...(search === null ? [] : searchEndpoints(search)),
       ...documentationEndpoints(routes, version),

@@ -8,6 +8,7 @@ import { internalRoutes } from './internal.ts';
 import * as live from './live.ts';
 import { lunaChatRoutes } from './luna.ts';
 import { operatorRoutes } from './operators.ts';
+import { orchestrationRoutes } from './orchestration.ts';
 import type { RouteContract } from './route.ts';
 import { searchRoutes } from './search.ts';
 import { serviceRoutes } from './services.ts';
@@ -24,6 +25,7 @@ export const routes: readonly RouteContract[] = [
   ...agentChatRoutes,
   ...serviceRoutes,
   ...agentRoutes,
+  ...orchestrationRoutes,
   ...searchRoutes,
   live.streamTurn,
   live.streamActivity,
