@@ -182,6 +182,8 @@ const stepDocument = z.object({
   /** Who does it; null for a judgement. */
   agentId: z.string().nullable(),
   agentName: z.string().nullable(),
+  /** What the agent was called when it was asked for. */
+  calledAs: z.string().nullable(),
   /** What a judgement is about; null for a run. */
   purpose: z.enum(['plan', 'result']).nullable(),
   status: z.enum(['pending', 'running', 'completed', 'failed', 'cancelled', 'skipped']),
