@@ -1,6 +1,6 @@
 /** Searching messages, for every surface that offers it. */
 import { type Caller, sees } from '../contracts/caller.ts';
-import type { Position } from '../contracts/envelope.ts';
+import { laterOf, type Position } from '../contracts/envelope.ts';
 import { Refusal } from '../contracts/errors.ts';
 import { type EventStore, StoreUnavailable } from '../infra/event-store/port.ts';
 import {
@@ -99,11 +99,13 @@ export function createSearch(deps: SearchDependencies): Search {
         ...(before !== undefined && { before }),
         ...(asOf !== undefined && { asOf }),
       });
+      // Between what was searched and what the index had come to lies nothing for it.
+      const searched = reached && at !== null ? (asOf ?? laterOf(at, position)) : position;
       return {
         hits,
         total,
         headers: {
-          'X-Event-Position': reached && at !== null ? at : position,
+          'X-Event-Position': searched,
           ...(!reached && { 'X-Read-Model': 'behind' }),
         },
       };
