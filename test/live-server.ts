@@ -38,6 +38,10 @@ export interface LiveServer {
   readonly errors: string[];
   /** Issued over WebSocket. */
   readonly issued: { command: string; input: unknown; issuer: Issuer }[];
+  /** The ids that the next messages are given; without them `m` and `t`. */
+  readonly answers: { messageId: string; turnId: string }[];
+  /** An agent that everybody may use: `agent_<name>`. */
+  addAgent(name: string): void;
   /** The positions that reads waited for. */
   readonly settled: Position[];
   /** Who is logged in, by session; a test may end sessions. A session's token is its id. */
@@ -168,6 +172,7 @@ export async function startLiveServer(
   }
 
   const issued: LiveServer['issued'] = [];
+  const answers: LiveServer['answers'] = [];
   const settled: Position[] = [];
   const live = await createLive({
     ...{ store, bus, readModels, authenticator, logger },
@@ -192,7 +197,8 @@ export async function startLiveServer(
       async sendMessage(input, issuer) {
         issued.push({ command: 'message', input, issuer });
         if (input.content === 'refuse me') refuse('CONFLICT', 'The conversation has ended.');
-        return { messageId: 'm', turnId: 't', position: '1', waiting: 0 };
+        const ids = answers.shift() ?? { messageId: 'm', turnId: 't' };
+        return { ...ids, position: '1', waiting: 0 };
       },
       async interrupt(input, issuer) {
         issued.push({ command: 'interrupt', input, issuer });
@@ -254,8 +260,25 @@ export async function startLiveServer(
   /** The running call of each conversation, to which its signals belong. */
   const calls = new Map<string, { call: string; turnId: string }>();
   return {
-    ...{ store, bus, live, server, port, errors, issued, settled, logins, expired, handlers, append },
+    ...{
+      store,
+      bus,
+      live,
+      server,
+      port,
+      errors,
+      issued,
+      answers,
+      settled,
+      logins,
+      expired,
+      handlers,
+      append,
+    },
     url: `http://127.0.0.1:${port}`,
+    addAgent(name) {
+      documents.agents!.set(`agent_${name}`, { id: `agent_${name}`, name });
+    },
     async start(conversationId, owner) {
       const data = { title: null, mode: 'assistant', model: null, kind: 'chat', agent: null, linkId: null };
       await append(`conversation-${conversationId}`, owner, 'ConversationStarted', data);

@@ -42,6 +42,13 @@ function frameOf(packet: Buffer): readonly Buffer[] {
   return frame;
 }
 
+/** Ends the connection without the other side, which may be gone. */
+export function cut(connection: Socket): void {
+  const { socket } = connection.transport as { socket?: ws.WebSocket };
+  connection.close(true);
+  socket?.terminate();
+}
+
 export function createOutbox(connection: Socket): Outbox {
   let pending = 0;
   let taken = 0;
@@ -128,7 +135,7 @@ export function createOutbox(connection: Socket): Outbox {
             wake();
           }),
         end: close,
-        destroy: () => connection.close(true),
+        destroy: () => cut(connection),
         onClose(listener) {
           if (closed || !isOpen()) queueMicrotask(listener);
           else listeners.push(listener);

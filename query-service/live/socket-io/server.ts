@@ -13,6 +13,7 @@ import { Refusal, refuse } from '../../../contracts/errors.ts';
 import { type Seq, socketAuth } from '../../../contracts/live/socket-io.ts';
 import type { Authenticator } from '../../../infra/auth/port.ts';
 import type { Metrics } from '../../../infra/telemetry/port.ts';
+import { cut } from './outbox.ts';
 import { parse, type SessionOptions, serveClient } from './session.ts';
 
 export interface SocketIoOptions extends SessionOptions {
@@ -40,6 +41,7 @@ export interface SocketIoServer {
 }
 
 const PATH = '/socket.io/';
+const CLOSE_MS = 1_000;
 const LONGEST_PACKET = 256 * 1024;
 /** Until a connection has said who it is. */
 const CONNECT_MS = 10_000;
@@ -126,7 +128,11 @@ export function createSocketIo(options: SocketIoOptions): SocketIoServer {
     close() {
       closed = true;
       // Told to go by the server, clients would not come again: their connections are cut instead.
-      for (const connection of connections) connection.close(true);
+      for (const connection of connections) {
+        // A peer that does not answer the close is cut off soon after.
+        setTimeout(cut, CLOSE_MS, connection).unref();
+        connection.close(true);
+      }
       engine.close();
     },
   };

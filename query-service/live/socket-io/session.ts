@@ -32,7 +32,7 @@ import type { Logins } from '../logins.ts';
 import type { ProgressFeeds } from '../progress.ts';
 import { fromNow } from '../zerg.ts';
 import { type AnswerId, answers, packet, socketIo, subscriptionName, wholeAnswer } from './formats.ts';
-import { createOutbox, type SubscriptionSink } from './outbox.ts';
+import { createOutbox, cut, type SubscriptionSink } from './outbox.ts';
 import { type Found, voiceCommand } from './voice.ts';
 
 export interface SessionOptions {
@@ -104,7 +104,7 @@ export function serveClient(
     if (ack !== null) args.pop();
     if (++waiting > MOST_WAITING || outbox.unread() > MOST_UNREAD) {
       logger.info({ waiting }, 'A client of Socket.IO sends more than it can be answered: it is cut off.');
-      connection.close(true);
+      cut(connection);
       return;
     }
     handled = handled.then(async () => {
