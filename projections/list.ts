@@ -3,6 +3,8 @@ import { activity } from './activity.ts';
 import { agents } from './agents.ts';
 import { apiKeys } from './api-keys.ts';
 import { conversations } from './conversations.ts';
+import { councils } from './councils.ts';
+import { deliberations } from './deliberations.ts';
 import { facts } from './facts.ts';
 import { messages } from './messages.ts';
 import { orchestrations } from './orchestrations.ts';
@@ -24,6 +26,8 @@ export const projections: readonly Projection[] = [
   sessions,
   apiKeys,
   agents,
+  deliberations,
+  councils,
   publicLinks,
   orchestrations,
 ];

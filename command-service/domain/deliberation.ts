@@ -23,6 +23,7 @@ export const deliberationIdFor = (commandId: string): string =>
 // ── state: only what deciding needs ───────────────────────────────────────
 export interface DeliberationState {
   readonly status: 'none' | 'open' | 'ended';
+  readonly id: string;
   readonly owner: string;
   /** Of the DeliberationOpened event. */
   readonly requestId: string;
@@ -41,6 +42,7 @@ export interface DeliberationState {
 
 const initial: DeliberationState = {
   status: 'none',
+  id: '',
   owner: '',
   requestId: '',
   correlationId: '',
@@ -57,7 +59,8 @@ function evolve(state: DeliberationState, event: DeliberationEvent): Deliberatio
   switch (event.type) {
     case 'DeliberationOpened': {
       const { owner, correlationId, surface, id: requestId, time: openedAt } = event;
-      return { ...state, status: 'open', owner, requestId, correlationId, surface, openedAt };
+      const id = event.stream.slice('deliberation-'.length);
+      return { ...state, status: 'open', id, owner, requestId, correlationId, surface, openedAt };
     }
     case 'DeliberationStarted':
       return { ...state, attempt: event.data.attempt, worker: event.data.worker };

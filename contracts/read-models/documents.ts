@@ -13,6 +13,7 @@ import {
   tokenUsage,
   toolRequest,
 } from '../events/conversation.ts';
+import { councilMember, deliberationEvents, deliberationPurpose, material } from '../events/deliberation.ts';
 import { role } from '../events/identity.ts';
 import { factCategory } from '../events/memory.ts';
 import { orchestrationKind, verdict } from '../events/orchestration.ts';
@@ -231,6 +232,96 @@ export const orchestrationDocument = z.object({
 });
 export type OrchestrationDocument = z.infer<typeof orchestrationDocument>;
 
+/** `deliberations`, id = deliberation id. */
+export const deliberationDocument = z.object({
+  id: z.string(),
+  owner: z.string(),
+  topic: z.string(),
+  purpose: deliberationPurpose,
+  mode: z.enum(['standard', 'expert_discussion', 'research']),
+  /** Of a user's own topic; null for a judgement. */
+  sessionId: z.string().nullable(),
+  /** `paused`: its worker gave it back, and no other has taken it yet. */
+  status: z.enum(['queued', 'running', 'paused', 'decided', 'stopped', 'failed']),
+  stopRequested: z.boolean(),
+  /** Who holds it; null while nobody does. */
+  worker: z.string().nullable(),
+  attempt: z.int(),
+  loop: z.int(),
+  maxLoops: z.int(),
+  toolUses: z.int(),
+  maxToolUses: z.int(),
+  members: z.array(councilMember),
+  /** As it was given, and what tools found. */
+  material: z.array(z.object({ ...material.shape, isError: z.boolean() })),
+  phases: z.array(
+    z.object({
+      phase: z.string(),
+      loop: z.int(),
+      startedAt: z.string(),
+      /** Null while it goes on, and where the deliberation was ended in it. */
+      endedAt: z.string().nullable(),
+    }),
+  ),
+  /** Statements and objections, in the order in which they were made. */
+  said: z.array(
+    z.object({
+      ...deliberationEvents.MemberSpoke.schema.omit({ voice: true }).shape,
+      model: z.string().nullable(),
+      at: z.string(),
+    }),
+  ),
+  votes: z.array(
+    z.object({
+      ...deliberationEvents.VoteCast.schema.omit({ voice: true }).shape,
+      model: z.string().nullable(),
+      at: z.string(),
+    }),
+  ),
+  /** Why tools or models were not used any more. */
+  troubles: z.array(z.object({ message: z.string(), loop: z.int(), at: z.string() })),
+  decision: z
+    .object({
+      ...deliberationEvents.DecisionReached.schema.omit({ voice: true }).shape,
+      /** Of the event: what actions cite. */
+      id: z.string(),
+      at: z.string(),
+    })
+    .nullable(),
+  actions: z.array(z.object({ ...deliberationEvents.ActionTaken.schema.shape, at: z.string() })),
+  /** Of all that was said by models so far. */
+  usage: tokenUsage,
+  costUsd: z.number().nullable(),
+  /** Why it failed. */
+  reason: z.string().nullable(),
+  durationMs: z.number().nullable(),
+  /** The position of its first event. */
+  openedPosition: z.string(),
+  openedAt: z.string(),
+  startedAt: z.string().nullable(),
+  endedAt: z.string().nullable(),
+});
+export type DeliberationDocument = z.infer<typeof deliberationDocument>;
+
+/** `councils`, id = user id. Who never changed a member and never began a session has none. */
+export const councilDocument = z.object({
+  owner: z.string(),
+  /** Null `createdAt`: there from the beginning. */
+  members: z.array(z.object({ ...councilMember.shape, createdAt: z.string().nullable() })),
+  /** The one that is active. */
+  session: z
+    .object({
+      sessionId: z.string(),
+      deliberationId: z.string(),
+      task: z.string(),
+      mode: z.enum(['standard', 'expert_discussion', 'research']),
+      stopRequested: z.boolean(),
+      startedAt: z.string(),
+    })
+    .nullable(),
+});
+export type CouncilDocument = z.infer<typeof councilDocument>;
+
 /** `public-links`, id = link id. A deleted link has no document. */
 export const publicLinkDocument = z.object({
   id: z.string(),
@@ -327,6 +418,8 @@ export interface Collections {
   messages: MessageDocument;
   turns: TurnDocument;
   agents: AgentDocument;
+  deliberations: DeliberationDocument;
+  councils: CouncilDocument;
   'public-links': PublicLinkDocument;
   orchestrations: OrchestrationDocument;
   activity: ActivityDocument;
