@@ -73,6 +73,7 @@ export const environment = z.object({
   READ_YOUR_WRITES_MS: withDefault(whole(0, 60_000), '2000'),
   ANSWER_TIMEOUT_SECONDS: withDefault(whole(1, 3_600), '600'),
   TURN_CONCURRENCY: withDefault(whole(1, 10_000), '64'),
+  COUNCIL_PACE_MS: withDefault(whole(0, 60_000), '250'),
   RATE_LIMIT_PER_MINUTE: withDefault(whole(0, 1_000_000), '600'),
   RATE_LIMIT_CHAT_PER_MINUTE: optional(whole(0, 1_000_000)),
   RATE_LIMIT_SEARCH_PER_MINUTE: optional(whole(0, 1_000_000)),
@@ -150,6 +151,8 @@ export interface Config {
   /** How long a request that does not stream waits for its answer. */
   readonly answerTimeoutMs: number;
   readonly turnConcurrency: number;
+  /** Before each speech by rule in a session of the Council. */
+  readonly councilPaceMs: number;
   /** Requests, by class; 0 for no limit. */
   readonly rateLimitsPerMinute: Readonly<Record<RateLimitClass, number>>;
   readonly secureCookies: boolean;
@@ -224,6 +227,7 @@ export function readConfig(variables: Readonly<Record<string, string | undefined
     readYourWritesMs: env.READ_YOUR_WRITES_MS,
     answerTimeoutMs: env.ANSWER_TIMEOUT_SECONDS * 1_000,
     turnConcurrency: env.TURN_CONCURRENCY,
+    councilPaceMs: env.COUNCIL_PACE_MS,
     rateLimitsPerMinute: {
       default: env.RATE_LIMIT_PER_MINUTE,
       chat: env.RATE_LIMIT_CHAT_PER_MINUTE ?? env.RATE_LIMIT_PER_MINUTE,

@@ -20,6 +20,7 @@ import { internalCommandEndpoints } from './command-service/http/internal.ts';
 import { operatorCommandEndpoints } from './command-service/http/operators.ts';
 import { orchestrationCommandEndpoints } from './command-service/http/orchestration.ts';
 import { serviceEndpoints } from './command-service/http/services.ts';
+import { startDeliberationProcess } from './command-service/processes/deliberations/process.ts';
 import { startOrchestrationProcess } from './command-service/processes/orchestrations/process.ts';
 import { startTurnProcess } from './command-service/processes/turns/process.ts';
 import { createTools } from './command-service/processes/turns/tools/index.ts';
@@ -62,6 +63,7 @@ import { operatorQueryEndpoints } from './query-service/http/operators.ts';
 import { orchestrationQueryEndpoints } from './query-service/http/orchestration.ts';
 import { searchEndpoints } from './query-service/http/search.ts';
 import { systemEndpoints } from './query-service/http/system.ts';
+import { executionStreamEndpoints } from './query-service/live/executions.ts';
 import { createLive } from './query-service/live/live.ts';
 import { createSearch } from './query-service/search.ts';
 import { createServices, type Unit } from './services.ts';
@@ -304,6 +306,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         readModels,
         feeds,
         agents,
+        store,
         toolNames: tools.map(({ name }) => name),
         serves: models.serves,
         answerTimeoutMs,
@@ -344,6 +347,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       ...operatorQueryEndpoints({ store, projections: runtime }),
       ...(search === null ? [] : searchEndpoints(search)),
       ...documentationEndpoints(routes, version),
+      ...executionStreamEndpoints({ agents, store, streams: live.streams }),
       ...live.endpoints,
     );
   }
@@ -430,6 +434,11 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     const processes: readonly Unit[] = [
       { name: 'turns', profile: 'simple', start: () => startTurnProcess(turns) },
       { name: 'orchestrations', profile: 'full', start: () => startOrchestrationProcess(work) },
+      {
+        name: 'deliberations',
+        profile: 'full',
+        start: () => startDeliberationProcess({ ...turns, paceMs: config.councilPaceMs }),
+      },
     ];
     // Before the streams and the server, so that clients see the last of their answers; but whatever the turns
     // do, clients are told in time.
