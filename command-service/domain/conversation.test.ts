@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Caller } from '../../contracts/caller.ts';
 import type { DecidedEvent } from '../../contracts/events/catalogue.ts';
+import type { ClientPrompt } from '../../contracts/events/conversation.ts';
 import { type Permission, rolePermissions } from '../../contracts/http/route.ts';
 import { given as givenOf, OWNER } from '../testing.ts';
 import {
@@ -105,6 +106,41 @@ describe('starting a conversation', () => {
     given(started).when(startConversation, input).refused('CONFLICT'));
   it('is refused under the id of a deleted one', () =>
     given(started, deleted).when(startConversation, input).refused('CONFLICT'));
+});
+
+describe('sending a message with a prompt', () => {
+  const prompt = {
+    system: null,
+    messages: [{ role: 'user' as const, content: 'hi' }],
+    afresh: false,
+    tools: [{ name: 'look', description: 'Looks.', parameters: {} }],
+    toolChoice: 'auto' as const,
+    settings: {
+      temperature: null,
+      topP: null,
+      maxTokens: null,
+      stop: [],
+      seed: null,
+      presencePenalty: null,
+      frequencyPenalty: null,
+    },
+  };
+  const sending = (changes: Partial<ClientPrompt>) =>
+    given(started).when(sendMessage, {
+      conversationId,
+      ...message('one'),
+      prompt: { ...prompt, ...changes },
+    });
+  it('records it', () =>
+    sending({ toolChoice: { tool: 'look' } }).then({
+      type: 'MessageSent',
+      data: { ...message('one'), prompt: { ...prompt, toolChoice: { tool: 'look' } } },
+    }));
+  it('is refused without messages', () => sending({ messages: [] }).refused('VALIDATION_ERROR'));
+  it('is refused when it asks for a tool that is not there', () => {
+    sending({ toolChoice: { tool: 'see' } }).refused('VALIDATION_ERROR');
+    sending({ toolChoice: 'required', tools: [] }).refused('VALIDATION_ERROR');
+  });
 });
 
 describe('changing a conversation', () => {

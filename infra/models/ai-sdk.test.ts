@@ -3,7 +3,14 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import { type ChatModel, estimateTokens, ModelError, type ModelPart, type Prompt } from './port.ts';
+import {
+  type ChatModel,
+  estimateTokens,
+  ModelError,
+  type ModelPart,
+  type Prompt,
+  type ToolChoice,
+} from './port.ts';
 import { createModels, modelsConfigFrom, modelsEnvironment } from './registry.ts';
 
 const KEY = 'sk-very-secret';
@@ -97,6 +104,21 @@ const DONE = 'data: [DONE]\n\n';
 
 const openAi = {
   name: 'openai',
+  settings: {
+    temperature: 'temperature',
+    topP: 'top_p',
+    maxTokens: 'max_tokens',
+    stop: 'stop',
+    seed: 'seed',
+    presencePenalty: 'presence_penalty',
+    frequencyPenalty: 'frequency_penalty',
+  },
+  toolChoices: [
+    ['auto', 'auto'],
+    ['none', 'none'],
+    ['required', 'required'],
+    [{ tool: 'calculate' }, { type: 'function', function: { name: 'calculate' } }],
+  ] as [ToolChoice, unknown][],
   path: '/v1/chat/completions',
   text: [
     delta({ role: 'assistant', reasoning_content: 'hmm' }),
@@ -163,6 +185,12 @@ const toolUse = (id: string, name: string) => ({ type: 'tool_use', id, name, inp
 
 const anthropic = {
   name: 'anthropic',
+  settings: { temperature: 'temperature', topP: 'top_p', maxTokens: 'max_tokens', stop: 'stop_sequences' },
+  toolChoices: [
+    ['auto', { type: 'auto' }],
+    ['required', { type: 'any' }],
+    [{ tool: 'calculate' }, { type: 'tool', name: 'calculate' }],
+  ] as [ToolChoice, unknown][],
   path: '/v1/messages',
   text: [
     messageStart,
@@ -207,11 +235,15 @@ interface Outcome {
   readonly ms: number;
 }
 
-async function outcomeOf(model: ChatModel, signal = new AbortController().signal): Promise<Outcome> {
+async function outcomeOf(
+  model: ChatModel,
+  signal = new AbortController().signal,
+  changes: Partial<Prompt> = {},
+): Promise<Outcome> {
   const began = performance.now();
   const parts: ModelPart[] = [];
   try {
-    for await (const part of model.stream(prompt, { signal })) parts.push(part);
+    for await (const part of model.stream({ ...prompt, ...changes }, { signal })) parts.push(part);
     return { parts, error: null, ms: performance.now() - began };
   } catch (error) {
     return { parts, error, ms: performance.now() - began };
@@ -293,6 +325,38 @@ describe('models over the AI SDK', () => {
           expect(sent).to.include(part);
         }
         expect(body).to.include({ model: 'm', stream: true });
+      });
+
+      it('get what the prompt sets, and nothing that it does not', async () => {
+        provider.reply = (response) => streaming(response, ...protocol.text).end();
+        const asked = async (changes: Partial<Prompt>) => {
+          await outcomeOf(model(), undefined, changes);
+          return provider.received.at(-1)!.body;
+        };
+        const plain = await asked({});
+        const names = Object.values(protocol.settings);
+        for (const name of names) expect(Object.hasOwn(plain, name) && name !== 'max_tokens').to.equal(false);
+        const settings = {
+          temperature: 0.3,
+          topP: null,
+          maxTokens: 77,
+          stop: ['END'],
+          seed: 5,
+          presencePenalty: 0.5,
+          frequencyPenalty: 0.25,
+        };
+        const set = await asked({ settings });
+        for (const [setting, name] of Object.entries(protocol.settings)) {
+          if (setting === 'topP') continue;
+          expect(set[name], name).to.deep.equal(settings[setting as keyof typeof settings]);
+        }
+        expect((await asked({ settings: { ...settings, temperature: null, topP: 0.9 } })).top_p).to.equal(
+          0.9,
+        );
+        for (const [choice, sent] of protocol.toolChoices) {
+          expect((await asked({ toolChoice: choice })).tool_choice).to.deep.equal(sent);
+        }
+        expect(await asked({ toolChoice: 'required', tools: [] })).not.to.have.property('tool_choice');
       });
 
       it('ask for tools, also with arguments that are no JSON and by names that do not exist', async () => {

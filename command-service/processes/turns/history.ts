@@ -114,11 +114,9 @@ export function promptOf(
   return { ...prompt, ...toolChoiceFor(transcript, tools), ...settingsFor(transcript, prompt) };
 }
 
-/** Our own tools have run by the second call: what was required of the first would be required for ever. */
-function toolChoiceFor({ prompt, rounds }: Transcript, tools: Prompt['tools']): Pick<Prompt, 'toolChoice'> {
+function toolChoiceFor({ prompt }: Transcript, tools: Prompt['tools']): Pick<Prompt, 'toolChoice'> {
   const choice = prompt?.toolChoice ?? 'auto';
-  if (choice === 'auto' || tools.length === 0 || (rounds.length > 0 && choice !== 'none')) return {};
-  return { toolChoice: choice };
+  return choice === 'auto' || tools.length === 0 ? {} : { toolChoice: choice };
 }
 
 const OWN_SETTINGS: ModelSettings = {
