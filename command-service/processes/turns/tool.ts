@@ -32,6 +32,8 @@ export interface Tool<Input = unknown> {
   readonly input: z.ZodType<Input>;
   /** A tool that changes something is preceded by a checkpoint, and must be safe to repeat by `toolCallId`. */
   readonly readOnly: boolean;
+  /** Whether it is offered to visitors, too, whose conversations are the owner's: it touches nothing of the owner's. */
+  readonly forVisitors?: true;
   /** Null: as long as the turn may take. */
   readonly timeoutMs: number | null;
   /** Its result must be plain JSON. What it throws becomes the result that the model sees. */

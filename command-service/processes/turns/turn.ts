@@ -135,6 +135,8 @@ export async function runTurn(
   const { request } = loaded;
   let { transcript } = loaded;
   const { run } = transcript;
+  /** Whoever has a link reads what is answered: nothing of the owner's may come into it. */
+  const withVisitor = run?.trigger === 'public' || held.state.kind === 'public';
   const actor: Actor = { kind: 'agent', id: run?.agent.name ?? 'assistant' };
   /** A worker that ends costs an attempt, too; but it takes several for that alone to fail a run. */
   const failAfter = run?.maxAttempts ?? MAX_ATTEMPTS;
@@ -343,12 +345,7 @@ export async function runTurn(
   async function prepared(): Promise<NonNullable<Transcript['context']>> {
     if (transcript.context !== null) return transcript.context;
     const agentInstructions = run === null ? null : await instructionsOf(run.agent);
-    const { documents } = await readModels.find<FactDocument>('facts', {
-      where: { owner: request.owner },
-      orderBy: { field: 'position', direction: 'descending' },
-      limit: MAX_FACTS,
-    });
-    const facts = documents.map((document) => document.body);
+    const facts = withVisitor ? [] : await ownersFacts();
     const system = systemPrompt({
       mode: held.state.mode,
       agentInstructions,
@@ -361,9 +358,19 @@ export async function runTurn(
     return context;
   }
 
+  async function ownersFacts(): Promise<readonly FactDocument[]> {
+    const { documents } = await readModels.find<FactDocument>('facts', {
+      where: { owner: request.owner },
+      orderBy: { field: 'position', direction: 'descending' },
+      limit: MAX_FACTS,
+    });
+    return documents.map((document) => document.body);
+  }
+
   /** The client's tools in place of ours; of ours, those that the agent may use. */
   function toolsOffered(): string[] {
-    const own = dependencies.tools.map((tool) => tool.name);
+    const fit = dependencies.tools.filter((tool) => !withVisitor || tool.forVisitors === true);
+    const own = fit.map((tool) => tool.name);
     if (clientTools().length > 0) return clientTools().map((tool) => tool.name);
     const allowed = run?.tools ?? null;
     return allowed === null ? own : own.filter((name) => allowed.includes(name));

@@ -16,6 +16,7 @@ const calculateTool = tool({
     'Arithmetic with exact decimals: + - * / ^ %, parentheses, sqrt. E.g. "12.5% of 80", "(1+2)*3".',
   input: z.object({ expression: z.string().min(1).max(1_000) }),
   readOnly: true,
+  forVisitors: true,
   run: ({ expression }) => ({ expression, result: calculate(expression) }),
 });
 

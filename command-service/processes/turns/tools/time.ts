@@ -7,6 +7,7 @@ export const currentTimeTool = tool({
   description: 'The date and time now, in a time zone (IANA name, e.g. Asia/Tokyo; default UTC).',
   input: z.object({ timeZone: z.string().min(1).max(64).default('UTC') }),
   readOnly: true,
+  forVisitors: true,
   run({ timeZone }, { now }) {
     const at = now();
     try {
