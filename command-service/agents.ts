@@ -1,11 +1,16 @@
 /** Agents by name, as a caller may use them, and what a run of one is allowed. */
 import { type Caller, sees } from '../contracts/caller.ts';
 import { SYSTEM_OWNER } from '../contracts/envelope.ts';
-import { refuse } from '../contracts/errors.ts';
+import { Refusal, refuse } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/events/agent.ts';
 import type { Run } from '../contracts/events/conversation.ts';
-import type { Agents, AgentsFilter, RunRequest } from '../contracts/read-models/agents.ts';
-import type { AgentDocument } from '../contracts/read-models/documents.ts';
+import {
+  type Agents,
+  type AgentsFilter,
+  isExecution,
+  type RunRequest,
+} from '../contracts/read-models/agents.ts';
+import type { AgentDocument, TurnDocument } from '../contracts/read-models/documents.ts';
 import type { Query, ReadModels } from '../infra/read-models/port.ts';
 import { agentIdFor } from './domain/agent.ts';
 
@@ -26,15 +31,17 @@ export function createAgents({ readModels }: { readonly readModels: ReadModels }
     (await all(READY_MADE)).find(({ shared, aliases }) => shared && aliases.includes(name));
   const sharedNamed = async (name: string) => (await oldest({ shared: true, name })) ?? (await byAlias(name));
 
+  async function find(caller: Caller, name: string): Promise<AgentDocument> {
+    return (
+      (await byId(agentIdFor(caller.userId, name))) ??
+      (await sharedNamed(name)) ??
+      (caller.permissions.has('all:read') ? await oldest({ name }) : undefined) ??
+      absent()
+    );
+  }
+
   return {
-    async find(caller, name) {
-      return (
-        (await byId(agentIdFor(caller.userId, name))) ??
-        (await sharedNamed(name)) ??
-        (caller.permissions.has('all:read') ? await oldest({ name }) : undefined) ??
-        absent()
-      );
-    },
+    find,
 
     async get(caller, agentId) {
       const agent = await byId(agentId);
@@ -49,6 +56,22 @@ export function createAgents({ readModels }: { readonly readModels: ReadModels }
       if (seesAll || owner === caller.userId)
         return all(owner === undefined ? page : { ...page, where: { owner } });
       return listVisible(caller, { owner, limit, offset });
+    },
+
+    async execution(caller, name, id) {
+      const turn = (await readModels.get<TurnDocument>('turns', id))?.body;
+      const isVisible = turn !== undefined && isExecution(turn) && sees(caller, turn.owner);
+      if (!isVisible) return refuse('NOT_FOUND', 'Execution not found.');
+      // The turns outlive a deleted conversation.
+      if ((await readModels.get('conversations', turn.conversationId)) === null) {
+        return refuse('NOT_FOUND', 'Execution not found.');
+      }
+      if (turn.run.agentName === name) return turn;
+      const agent = await find(caller, name).catch((error) => {
+        if (error instanceof Refusal && error.code === 'NOT_FOUND') return null;
+        throw error;
+      });
+      return agent?.id === turn.agentId ? turn : refuse('NOT_FOUND', 'Execution not found.');
     },
 
     runOf,

@@ -23,6 +23,7 @@ import { identityCommandEndpoints } from '../command-service/http/identity.ts';
 import { internalCommandEndpoints } from '../command-service/http/internal.ts';
 import { operatorCommandEndpoints } from '../command-service/http/operators.ts';
 import { routes } from '../contracts/http/all.ts';
+import { streamExecution } from '../contracts/http/executions.ts';
 import * as live from '../contracts/http/live.ts';
 import { isCommand, type RouteContract } from '../contracts/http/route.ts';
 import { getMetrics, systemRoutes } from '../contracts/http/system.ts';
@@ -54,6 +55,7 @@ const queryService = [
   live.streamActivity,
   live.streamLog,
   live.streamConversation,
+  streamExecution,
   ...systemRoutes,
 ];
 /** Not to be reached through the proxy. */

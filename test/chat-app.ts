@@ -34,6 +34,7 @@ import {
 import type { Role } from '../contracts/events/identity.ts';
 import { agentChatRoutes } from '../contracts/http/agent-chat.ts';
 import { agentRoutes } from '../contracts/http/agents.ts';
+import { executionRoutes } from '../contracts/http/executions.ts';
 import { lunaChatRoutes } from '../contracts/http/luna.ts';
 import { operatorRoutes } from '../contracts/http/operators.ts';
 import { type RouteContract, type RouteSurface, rolePermissions } from '../contracts/http/route.ts';
@@ -128,6 +129,7 @@ interface CallOptions {
 
 const routes: readonly RouteContract[] = [
   ...agentRoutes,
+  ...executionRoutes,
   ...lunaChatRoutes,
   ...zergChatRoutes,
   ...agentChatRoutes,
@@ -200,6 +202,7 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
         readModels,
         feeds,
         agents,
+        store,
         ...{ toolNames: TOOLS, serves: (model: string) => model === DEFAULT_MODEL },
         answerTimeoutMs,
         defaultModel: DEFAULT_MODEL,

@@ -1,6 +1,13 @@
 /** The commands of a named agent, and what the parts of its definition must be. */
 import { z } from 'zod';
-import { agentDefinition, agentName, agentPolicy, budget } from '../events/agent.ts';
+import {
+  type AgentPolicy,
+  agentDefinition,
+  agentName,
+  agentPolicy,
+  type Budget,
+  budget,
+} from '../events/agent.ts';
 import { requestedModel } from './conversation.ts';
 
 /** Its paths would be those of orchestrations. */
@@ -35,8 +42,13 @@ export const agentTools = z
   .refine((names) => new Set(names).size === names.length, 'names a tool twice');
 
 /** What an agent is given that says nothing else. */
-export const defaultBudget = { tokens: null, cost: null, turns: null } as const;
-export const defaultPolicy = { timeoutMs: 600_000, maxAttempts: 2, concurrency: 3, queueLength: 20 } as const;
+export const defaultBudget: Budget = { tokens: null, cost: null, turns: null };
+export const defaultPolicy: AgentPolicy = {
+  timeoutMs: 600_000,
+  maxAttempts: 2,
+  concurrency: 3,
+  queueLength: 20,
+};
 
 export const newBudget = z.strictObject({
   tokens: budget.shape.tokens.unwrap().max(1_000_000_000).nullable(),

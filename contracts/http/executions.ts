@@ -9,9 +9,12 @@ import { messageContent } from '../commands/conversation.ts';
 import type { OdeonEvent } from '../events/catalogue.ts';
 import { type conversationEvents, runTrigger } from '../events/conversation.ts';
 import { frameId } from '../live/frames.ts';
+import type { Execution } from '../read-models/agents.ts';
 import type { MessageDocument, TurnDocument } from '../read-models/documents.ts';
 import { limit, offset } from './parameters.ts';
 import { route } from './route.ts';
+
+export { type Execution, isExecution } from '../read-models/agents.ts';
 
 type ConversationEvent = OdeonEvent<keyof typeof conversationEvents>;
 
@@ -218,10 +221,6 @@ export const executionDetail = executionSummary.extend({
   validates_execution_id: z.null(),
 });
 export type ExecutionDetail = z.infer<typeof executionDetail>;
-
-/** A turn that an agent answers. */
-export type Execution = TurnDocument & { readonly run: NonNullable<TurnDocument['run']> };
-export const isExecution = (turn: TurnDocument): turn is Execution => turn.run !== null;
 
 /** Who asked, as far as the read models know them by name. */
 export interface ExecutionSource {

@@ -2,7 +2,7 @@
 import type { Caller } from '../caller.ts';
 import type { Budget } from '../events/agent.ts';
 import type { Run, RunTrigger } from '../events/conversation.ts';
-import type { AgentDocument } from './documents.ts';
+import type { AgentDocument, TurnDocument } from './documents.ts';
 
 /** How an agent is asked to run. What it is allowed, its definition says: this only narrows it. */
 export interface RunRequest {
@@ -17,6 +17,10 @@ export interface RunRequest {
   readonly maxTurns?: number | undefined;
   readonly budget?: Partial<Budget> | undefined;
 }
+
+/** A turn that an agent answers: Trinity's execution. */
+export type Execution = TurnDocument & { readonly run: NonNullable<TurnDocument['run']> };
+export const isExecution = (turn: TurnDocument): turn is Execution => turn.run !== null;
 
 export interface AgentsFilter {
   /** Only those of this owner (`system`: the ready-made ones), as far as the caller may see them. */
@@ -39,6 +43,12 @@ export interface Agents {
   shared(name: string): Promise<AgentDocument | null>;
   /** The caller's own and the shared ones, or all for who may see everything; oldest first. */
   list(caller: Caller, filter: AgentsFilter): Promise<readonly AgentDocument[]>;
+  /**
+   * The execution with the id that the caller may see, if it is the named agent's: whatever became of the agent
+   * since, its name then is its name.
+   * @throws Refusal NOT_FOUND
+   */
+  execution(caller: Caller, name: string, id: string): Promise<Execution>;
   /** What a message is sent with that the agent is to answer. Pure. */
   runOf(agent: AgentDocument, request: RunRequest): Run;
 }

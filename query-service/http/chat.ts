@@ -2,18 +2,18 @@
 import type { History } from '../../contracts/read-models/chat-reads.ts';
 import type { EventStore } from '../../infra/event-store/port.ts';
 import type { Endpoint } from '../../infra/http/port.ts';
-import type { ReadModels } from '../../infra/read-models/port.ts';
 import { presentReads } from '../chat-reads.ts';
 import { agentChatQueryEndpoints } from './agent-chat.ts';
 import { type AgentQueryDependencies, agentQueryEndpoints } from './agents.ts';
+import { type ExecutionQueryDependencies, executionQueryEndpoints } from './executions.ts';
 import { lunaChatQueryEndpoints } from './luna.ts';
 import { createMachine } from './machine.ts';
 import { parityEndpoints } from './parity.ts';
 import { zergChatQueryEndpoints } from './zerg.ts';
 
-export interface ChatQueryDependencies extends AgentQueryDependencies {
-  readonly readModels: ReadModels;
-  readonly store: Pick<EventStore, 'end' | 'positionAt'>;
+export interface ChatQueryDependencies extends AgentQueryDependencies, ExecutionQueryDependencies {
+  readonly agents: AgentQueryDependencies['agents'] & ExecutionQueryDependencies['agents'];
+  readonly store: Pick<EventStore, 'end' | 'positionAt' | 'readStream'>;
   readonly history: History;
   /** Where the data is kept: whose disk is measured. */
   readonly dataDir: string;
@@ -27,6 +27,7 @@ export function chatQueryEndpoints(deps: ChatQueryDependencies): Endpoint[] {
     ...zergChatQueryEndpoints({ ...asOf, defaultModel }),
     ...agentChatQueryEndpoints({ ...asOf, defaultModel }),
     ...agentQueryEndpoints(deps),
+    ...executionQueryEndpoints(deps),
     ...parityEndpoints(asOf),
   ];
 }

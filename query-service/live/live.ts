@@ -12,7 +12,7 @@
 import type { IncomingHttpHeaders, Server } from 'node:http';
 import { type Caller, sees } from '../../contracts/caller.ts';
 import type { ChatCommands } from '../../contracts/commands/conversation.ts';
-import { isAfter, type Position } from '../../contracts/envelope.ts';
+import type { Position } from '../../contracts/envelope.ts';
 import { refuse } from '../../contracts/errors.ts';
 import type { OdeonEvent } from '../../contracts/events/catalogue.ts';
 import * as routes from '../../contracts/http/live.ts';
@@ -34,6 +34,7 @@ import { BEGINNING, type Cursor, formatCursor } from './cursor.ts';
 import { conversationFeed, sse } from './feed.ts';
 import { createHub, type Hub, type HubStats } from './hub.ts';
 import { logFeeds } from './log.ts';
+import { hasRead } from './log-reading.ts';
 import { createLogins, type Logins } from './logins.ts';
 import { lunaTurn } from './luna.ts';
 import { createProgress, type ProgressFeeds } from './progress.ts';
@@ -129,7 +130,10 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       // The turns outlive a deleted conversation.
       if (conversation === null) refuse('NOT_FOUND', 'Turn not found.');
       const start = await resumed(context, query, BEGINNING);
-      if (lastRevision !== null && (await hasRead(start.cursor, conversationId, lastRevision))) {
+      if (
+        lastRevision !== null &&
+        (await hasRead(store, `conversation-${conversationId}`, lastRevision, start.cursor))
+      ) {
         return { status: 204 };
       }
       const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId: turn.id, firstRevision });
@@ -175,19 +179,6 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       return { stream: (response) => open(response, { feed, start, kind: 'zerg', greeting, login }) };
     }),
   ];
-
-  /** Whether the turn's last event lies at or before the cursor. */
-  async function hasRead(
-    { position }: Cursor,
-    conversationId: string,
-    lastRevision: number,
-  ): Promise<boolean> {
-    const stream = `conversation-${conversationId}`;
-    for await (const [event] of store.readStream(stream, { from: lastRevision, limit: 1 })) {
-      if (event !== undefined) return !isAfter(event.position, position);
-    }
-    return false;
-  }
 
   const socketIo = createSocketIo({
     ...dependencies,

@@ -2,6 +2,7 @@
 import { type EventEnvelope, isAfter, type Position } from '../../contracts/envelope.ts';
 import type { EventStore } from '../../infra/event-store/port.ts';
 import type { ConversationEvent } from './answer.ts';
+import type { Cursor } from './cursor.ts';
 import type { Source } from './feed.ts';
 
 type Conversation = Extract<Source, { kind: 'conversation' }>;
@@ -55,4 +56,17 @@ export async function* backwards(
     }
     if (read < limit || from === undefined || from < 0) return;
   }
+}
+
+/** Whether the stream's event with the revision lies at or before the cursor. */
+export async function hasRead(
+  store: Pick<EventStore, 'readStream'>,
+  stream: string,
+  revision: number,
+  { position }: Cursor,
+): Promise<boolean> {
+  for await (const [event] of store.readStream(stream, { from: revision, limit: 1 })) {
+    if (event !== undefined) return !isAfter(event.position, position);
+  }
+  return false;
 }
