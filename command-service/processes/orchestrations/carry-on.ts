@@ -329,8 +329,10 @@ export async function carryOn(
     return { ...undecided, outcome: stopped && ending.signal.aborted ? 'cancelled' : 'failed' };
   }
 
-  const whyStopped = (): string =>
-    ending.signal.aborted ? whyCancelled() : 'The deliberation was stopped before it came to a decision.';
+  function whyStopped(): string {
+    if (ending.signal.aborted) return whyCancelled();
+    return 'The deliberation was stopped before it came to a decision.';
+  }
 
   // ── what others say ─────────────────────────────────────────────────────
   /** Reads the stream, then waits. Null when `signal` was aborted and the event is not there. */
