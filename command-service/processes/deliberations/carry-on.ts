@@ -174,10 +174,10 @@ export async function carryOn(
     }
   }
 
-  const endPhase = (): Promise<void> => {
+  function endPhase(): Promise<void> {
     const { phase, loop } = course;
     return record(`ended/${loop}/${phase}`, [{ type: 'PhaseEnded', data: { phase: phase!, loop } }]);
-  };
+  }
 
   // ── tools ───────────────────────────────────────────────────────────────
   async function gather(): Promise<void> {
@@ -203,17 +203,17 @@ export async function carryOn(
     return seek(chosen);
   }
 
-  const seek = ({ tool, arguments: given }: Sought): Promise<void> => {
+  function seek({ tool, arguments: given }: Sought): Promise<void> {
     const { loop, sought } = course;
     return record(`sought/${sought.length + 1}`, [
       { type: 'MaterialSought', data: { phase: 'gathering', loop, tool, arguments: given } },
     ]);
-  };
+  }
 
-  const limit = (kind: 'tools' | 'repetition', message: string): Promise<void> =>
-    record('limited', [
-      { type: 'DeliberationLimited', data: { limit: kind, phase: 'gathering', loop: course.loop, message } },
-    ]);
+  function limit(kind: 'tools' | 'repetition', message: string): Promise<void> {
+    const data = { limit: kind, phase: 'gathering', loop: course.loop, message };
+    return record('limited', [{ type: 'DeliberationLimited', data }]);
+  }
 
   /** Null: none, or no model answered. */
   async function chooseTool(): Promise<Sought | null> {
