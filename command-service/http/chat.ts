@@ -4,18 +4,22 @@ import { type AgentChatCommandDependencies, agentChatCommandEndpoints } from './
 import { type AgentCommandDependencies, agentCommandEndpoints } from './agents.ts';
 import { type ExecutionCommandDependencies, executionCommandEndpoints } from './executions.ts';
 import { type LunaCommandDependencies, lunaChatCommandEndpoints } from './luna.ts';
+import { createAgentRuns } from './runs.ts';
 import { type ZergCommandDependencies, zergChatCommandEndpoints } from './zerg.ts';
 
 export type ChatCommandDependencies = LunaCommandDependencies &
   ZergCommandDependencies &
   AgentChatCommandDependencies &
   AgentCommandDependencies &
-  ExecutionCommandDependencies;
+  Omit<ExecutionCommandDependencies, 'runs'>;
 
-export const chatCommandEndpoints = (deps: ChatCommandDependencies): Endpoint[] => [
-  ...lunaChatCommandEndpoints(deps),
-  ...zergChatCommandEndpoints(deps),
-  ...agentChatCommandEndpoints(deps),
-  ...agentCommandEndpoints(deps),
-  ...executionCommandEndpoints(deps),
-];
+export function chatCommandEndpoints(dependencies: ChatCommandDependencies): Endpoint[] {
+  const deps = { ...dependencies, runs: createAgentRuns(dependencies) };
+  return [
+    ...lunaChatCommandEndpoints(deps),
+    ...zergChatCommandEndpoints(deps),
+    ...agentChatCommandEndpoints(deps),
+    ...agentCommandEndpoints(deps),
+    ...executionCommandEndpoints(deps),
+  ];
+}

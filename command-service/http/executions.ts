@@ -8,16 +8,12 @@
 import { type Caller, sees } from '../../contracts/caller.ts';
 import type { ChatCommands, Issuer } from '../../contracts/commands/conversation.ts';
 import { type Position, START } from '../../contracts/envelope.ts';
-import { Refusal, refuse } from '../../contracts/errors.ts';
+import { Refusal } from '../../contracts/errors.ts';
 import type { Run } from '../../contracts/events/conversation.ts';
 import * as trinity from '../../contracts/http/executions.ts';
-import type { TurnEnd, TurnFeeds } from '../../contracts/live/feeds.ts';
+import type { TurnFeeds } from '../../contracts/live/feeds.ts';
 import { type Agents, isExecution } from '../../contracts/read-models/agents.ts';
-import type {
-  AgentDocument,
-  ConversationDocument,
-  TurnDocument,
-} from '../../contracts/read-models/documents.ts';
+import type { AgentDocument, ConversationDocument } from '../../contracts/read-models/documents.ts';
 import { eventsOfTurn } from '../../contracts/read-models/turn-events.ts';
 import type { EventStore } from '../../infra/event-store/port.ts';
 import {
@@ -31,6 +27,7 @@ import {
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import { turnIdFor } from '../domain/conversation.ts';
 import { issuerOf } from './conversations.ts';
+import { type AgentRuns, failed, shuttingDown, stillRunning } from './runs.ts';
 import { endOf } from './turn-end.ts';
 
 export interface ExecutionCommandDependencies {
@@ -42,6 +39,7 @@ export interface ExecutionCommandDependencies {
   /** Of every tool that there is. */
   readonly toolNames: readonly string[];
   readonly answerTimeoutMs: number;
+  readonly runs: AgentRuns;
 }
 
 type TaskInput = HandlerInput<typeof trinity.submitTask>;
@@ -60,51 +58,13 @@ interface Asked {
   readonly timeoutMs: number;
 }
 
-const QUEUE_RETRY_SECONDS = 30;
-const RESTART_RETRY_SECONDS = 5;
 const PATIENCE = 2;
 
 export function executionCommandEndpoints(deps: ExecutionCommandDependencies): Endpoint[] {
-  const { commands, agents, readModels, store, feeds, toolNames, answerTimeoutMs } = deps;
-  const admission = createAdmission(readModels);
-  const turnOf = async (id: string) => (await readModels.get<TurnDocument>('turns', id))?.body ?? null;
-
-  // ── repeated requests ─────────────────────────────────────────────────────
-  /**
-   * The first run under the command id that did not fail; `turn` null: none has been asked for. A run that failed or
-   * was cancelled may be tried again, under an id that follows from the one before.
-   */
-  async function latestTry(commandId: string): Promise<{ commandId: string; turn: TurnDocument | null }> {
-    for (let tries = 0; ; tries++) {
-      const id = tries === 0 ? commandId : `${commandId}:again-${tries}`;
-      const turn = await turnOf(turnIdFor(id));
-      if (turn === null || (turn.status !== 'failed' && turn.status !== 'interrupted')) {
-        return { commandId: id, turn };
-      }
-    }
-  }
-
-  async function inProgress({ commandId }: RequestContext): Promise<Refusal> {
-    const message = 'The first request with this Idempotency-Key is still running.';
-    const execution_id = turnIdFor((await latestTry(commandId)).commandId);
-    return new Refusal('CONFLICT', message, {
-      retryAfterSeconds: 1,
-      detail: { error: 'request_in_progress', message, execution_id },
-    });
-  }
+  const { commands, agents, readModels, store, feeds, toolNames, answerTimeoutMs, runs } = deps;
+  const { turnOf, latestTry, inProgress, sourceAgent } = runs;
 
   // ── what a task is part of ────────────────────────────────────────────────
-  async function sourceAgent(caller: Caller, { headers }: RequestContext): Promise<string | undefined> {
-    const name = headers['x-source-agent'];
-    if (name === undefined) return undefined;
-    try {
-      return (await agents.find(caller, String(name))).name;
-    } catch (error) {
-      if (!(error instanceof Refusal) || error.code !== 'NOT_FOUND') throw error;
-      return refuse('FORBIDDEN', 'X-Source-Agent names no agent that you may use.');
-    }
-  }
-
   /** The execution that asks for this one, and the event that asked for that. */
   async function parentOf(caller: Caller, id: string | null | undefined) {
     if (id === null || id === undefined) return null;
@@ -182,7 +142,7 @@ export function executionCommandEndpoints(deps: ExecutionCommandDependencies): E
 
     const existing = await sessionOf(caller, agent, task);
     const turnId = turnIdFor(commandId);
-    const place = await admission.admit(agent, turnId);
+    const place = await runs.admit(agent, turnId);
     try {
       const { id: conversationId, kind } = existing ?? (await startSession(agent, task, issuer, context));
       const sent = await commands.sendMessage(
@@ -303,71 +263,10 @@ export function executionCommandEndpoints(deps: ExecutionCommandDependencies): E
 
     endpoint(trinity.terminateExecution, async ({ params, context }) => {
       const turn = await agents.execution(callerOf(context), params.name, params.id);
-      const { conversationId, id: turnId } = turn;
-      const { turnId: stopped, position } = await commands.interrupt(
-        { conversationId, turnId },
-        issuerOf(context),
-      );
-      if (position !== null) context.reached(position);
-      else context.reached(await store.head());
-      await context.settled();
-      const after = (await turnOf(turnId)) ?? turn;
-      return { status: 200, body: { status: outcomeOf(after, stopped !== null), execution_id: turnId } };
+      const status = await runs.stop(turn, issuerOf(context), context);
+      return { status: 200, body: { status, execution_id: turn.id } };
     }),
   ];
-}
-
-/** What became of a turn that was to be stopped. `now`: by this request. */
-function outcomeOf({ status, startedAt }: TurnDocument, now: boolean) {
-  if (startedAt === null && now) return 'cancelled_while_queued';
-  const hasEnded = status !== 'queued' && status !== 'running';
-  return hasEnded && !now ? 'already_finished' : 'terminated';
-}
-
-/**
- * Lets no more runs of an agent wait than its policy says. The read models say which there are; those that this
- * process has just let in and that are not seen there yet are remembered. Several command nodes may each let in what
- * the others have not shown yet.
- */
-function createAdmission(readModels: Pick<ReadModels, 'find'>) {
-  const admitted = new Map<string, Set<string>>();
-
-  function leave(agentId: string, turnId: string): void {
-    const turns = admitted.get(agentId);
-    turns?.delete(turnId);
-    if (turns?.size === 0) admitted.delete(agentId);
-  }
-
-  return {
-    /** @throws Refusal RATE_LIMIT_EXCEEDED when the queue is full */
-    async admit({ id, name, policy }: AgentDocument, turnId: string) {
-      const { concurrency, queueLength } = policy;
-      const { documents } = await readModels.find<TurnDocument>('turns', {
-        where: { agentId: id, status: ['queued', 'running'] },
-        limit: concurrency + queueLength,
-      });
-      const turns = admitted.get(id) ?? new Set();
-      const underWay = new Set([...documents.map((one) => one.id), ...turns]);
-      underWay.delete(turnId);
-      if (underWay.size >= concurrency + queueLength) throw queueFull(name, underWay.size - concurrency);
-      admitted.set(id, turns.add(turnId));
-      return { queued: underWay.size >= concurrency, leave: () => leave(id, turnId) };
-    },
-  };
-}
-
-function queueFull(agent: string, waiting: number): Refusal {
-  const message = `${waiting} tasks wait for ${agent} already: try again in ${QUEUE_RETRY_SECONDS} s.`;
-  return new Refusal('RATE_LIMIT_EXCEEDED', message, {
-    retryAfterSeconds: QUEUE_RETRY_SECONDS,
-    detail: {
-      error: 'Agent queue is full',
-      agent,
-      queue_length: waiting,
-      retry_after: QUEUE_RETRY_SECONDS,
-      message,
-    },
-  });
 }
 
 const isSaved = ({ save_to_session, chat_session_id, create_new_session }: Task): boolean =>
@@ -382,45 +281,3 @@ const invalid = (field: string, message: string): Refusal =>
   new Refusal('VALIDATION_ERROR', 'The request is not valid.', {
     issues: [{ path: ['body', field], message }],
   });
-
-const stillRunning = (turnId: string, turn: TurnDocument | null): JsonAnswer => ({
-  status: 504,
-  body: {
-    detail: {
-      error: 'The execution takes long',
-      message: `It goes on: poll the execution ${turnId}.`,
-      execution_id: turnId,
-      status: turn === null ? 'queued' : trinity.statusOf(turn),
-    },
-  },
-});
-
-const shuttingDown = (turnId: string): JsonAnswer => ({
-  status: 503,
-  headers: { 'Retry-After': String(RESTART_RETRY_SECONDS) },
-  body: {
-    detail: {
-      error: 'The server restarts',
-      message: `The execution will be finished: poll ${turnId}.`,
-      execution_id: turnId,
-      status: 'running',
-    },
-  },
-});
-
-/** As the turn process says it of a run that took longer than it may. */
-const TIMED_OUT = /^timed out\b/;
-
-function failed(end: Exclude<TurnEnd, { type: 'TurnCompleted' }>): JsonAnswer {
-  const execution_id = end.data.turnId;
-  if (end.type === 'TurnInterrupted') {
-    const message = 'The execution was stopped before it was finished.';
-    return {
-      status: 502,
-      body: { detail: { error: 'Execution cancelled', message, execution_id, status: 'cancelled' } },
-    };
-  }
-  const { reason } = end.data;
-  const [status, error] = TIMED_OUT.test(reason) ? [504, 'Execution timed out'] : [502, 'Execution failed'];
-  return { status, body: { detail: { error, message: reason, execution_id, status: 'failed' } } };
-}
