@@ -19,6 +19,9 @@ interface Visitor {
 }
 
 const PASSWORD = 'a password that is long enough';
+const AGENT = { description: 'For a test.', instructions: 'Do it.' };
+/** Whose agent: a private one of Ada's. */
+const OF_AGENT = '/api/agents/:name';
 
 const lets = (access: Access, { permissions }: Visitor): 'in' | 401 | 403 | 404 => {
   if (access === 'public') return 'in';
@@ -48,6 +51,10 @@ const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'PATCH /api/chat/sessions/:id': () => ({ title: 'Changed' }),
   'POST /api/chat/sessions/:id/send': () => ({ message: 'hello', stream: false }),
   'POST /api/v1/chat/:id/message': () => ({ content: 'hello' }),
+  'POST /api/agents': (unique) => ({ name: unique, ...AGENT }),
+  'PATCH /api/agents/:name': () => ({ description: 'Changed.' }),
+  'PUT /api/agents/:name/model': () => ({ model: 'nano' }),
+  'POST /api/agents/:name/task': () => ({ message: 'hello', async_mode: true }),
   'POST /api/search': () => ({ query: 'hello' }),
   'POST /internal/commands/send-message': () => ({ input: {}, issuer: {} }),
   'POST /internal/commands/interrupt': () => ({ input: {}, issuer: {} }),
@@ -139,6 +146,19 @@ describe('routes × roles', () => {
     };
   }
 
+  /** A private agent of Ada's, with an execution. */
+  async function adasAgent() {
+    const name = `agent-${unique++}`;
+    expect((await ada.post('/api/agents', { name, ...AGENT })).status).to.equal(201);
+    const task = await ada.post(`/api/agents/${name}/task`, { message: 'hello', async_mode: true });
+    return { name, execution: task.body.execution_id as string };
+  }
+
+  async function urlOfAgent(path: string): Promise<string> {
+    const { name, execution } = await adasAgent();
+    return path.replace(':name', name).replace('/executions/:id', `/executions/${execution}`);
+  }
+
   function urlOf(path: string, things: Awaited<ReturnType<typeof adasThings>>): string {
     return path
       .replace(':turnId', things.turn)
@@ -157,7 +177,8 @@ describe('routes × roles', () => {
     }
     const leave = new AbortController();
     const things = route.path.includes(':') ? await adasThings() : { conversation: '', turn: '', key: '' };
-    const response = await fetch(program.url + urlOf(route.path, things), {
+    const path = route.path.startsWith(OF_AGENT) ? await urlOfAgent(route.path) : route.path;
+    const response = await fetch(program.url + urlOf(path, things), {
       method: route.method,
       headers: { ...visitor.headers, ...(route.method !== 'GET' && { 'Content-Type': 'application/json' }) },
       ...(route.method !== 'GET' && { body: JSON.stringify(sample?.(`new-${unique++}`) ?? {}) }),
@@ -177,7 +198,7 @@ describe('routes × roles', () => {
         } else {
           expect(status, visitor.name).not.to.be.oneOf([401, 403, 405, 500]);
           // What is under an id is Ada's; projections and the log are nobody's.
-          const adas = /:(id|turnId)/.test(route.path);
+          const adas = /:(id|turnId)/.test(route.path) || route.path.startsWith(OF_AGENT);
           if (adas && !visitor.seesAda) expect(status, visitor.name).to.equal(404);
           else expect(status, visitor.name).to.be.below(400);
         }
