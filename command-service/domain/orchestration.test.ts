@@ -26,7 +26,7 @@ type Decided = DecidedEvent<
 >;
 
 const run = (id: string, after: string[] = []): OrchestrationStep => ({
-  ...{ kind: 'run', id, calledAs: id, model: null, task: `Do ${id}.`, after },
+  ...{ kind: 'run', id, calledAs: id, model: null, task: `Do ${id}.`, instructions: null, after },
   run: {
     agent: { id: `id of ${id}`, name: id },
     tools: null,

@@ -35,7 +35,7 @@ import {
   chooseByRule,
   delegationSteps,
   type Member,
-  planningTask,
+  planning,
   planOf,
   sharedTask,
   teamSteps,
@@ -283,7 +283,11 @@ export function orchestrationCommandEndpoints(deps: OrchestrationCommandDependen
   }
 
   async function plan(
-    { task, agents: names }: { task: string; agents?: readonly string[] | undefined },
+    {
+      task,
+      agents: names,
+      context: given,
+    }: { task: string; agents?: readonly string[] | undefined; context: unknown },
     cause: Cause,
     context: RequestContext,
   ): Promise<Planned | JsonAnswer> {
@@ -310,14 +314,25 @@ export function orchestrationCommandEndpoints(deps: OrchestrationCommandDependen
     }
     const run = agents.runOf(planner, { ...asked, trigger: 'agent', tools: [] });
     const meta = { ...cause.meta, commandId: `${cause.meta.commandId}/plan` };
-    const content = planningTask(task, known).slice(0, 32_000).toWellFormed();
-    const end = await runEnded({ owner: caller.userId, agent: planner, run, task: content }, meta, context);
+    const end = await runEnded(
+      {
+        ...{ owner: caller.userId, agent: planner, run },
+        task: withContext(task, given).toWellFormed(),
+        instructions: planning(known),
+      },
+      meta,
+      context,
+    );
     if ('status' in end) return end;
     if (end.type !== 'TurnCompleted') return byRule(`The planner brought no plan, so it was made ${rule}`);
     const found = planOf(end.data.content, known);
     if ('unusable' in found)
       return byRule(`The planner's plan could not be used (${found.unusable}), so it was made ${rule}`);
-    const team = found.steps.map((step) => ({ member: memberOf(step.agent, asked), task: step.task }));
+    const team = found.steps.map((step) => ({
+      member: memberOf(step.agent, asked),
+      task: step.task,
+      instructions: null,
+    }));
     return planned(team, 'model', `Made by ${planner.name} (${end.data.provider}/${end.data.model}):`);
   }
 }

@@ -22,6 +22,8 @@ export const orchestrationStep = z.discriminatedUnion('kind', [
     /** The agent's; null for the default. */
     model: z.string().nullable(),
     task: z.string(),
+    /** What the step adds to the agent's instructions. */
+    instructions: z.string().nullable(),
     /** Ids of steps whose results are shown to it; they end before it begins. */
     after: z.array(z.string()),
   }),
@@ -66,7 +68,7 @@ export const orchestrationEvents = {
       /** The turn that asked for it; null when a request from outside did. */
       parent: z.strictObject({ conversationId: z.string(), turnId: z.string() }).nullable(),
     }),
-    ['task', 'context', 'steps.*.task', 'steps.*.question'],
+    ['task', 'context', 'steps.*.task', 'steps.*.instructions', 'steps.*.question'],
   ),
   /** A worker takes it: the claim that makes it the only one to record steps of it. */
   OrchestrationStarted: event(z.strictObject({ attempt: z.int().positive(), worker: z.string() })),

@@ -32,7 +32,7 @@ import {
 } from '../../domain/orchestration.ts';
 import type { Held, StopReason } from '../work.ts';
 import { askCouncil, stopCouncil } from './judges.ts';
-import { asJson, taskText } from './task.ts';
+import { taskText, withContext } from './task.ts';
 
 /** So long an interrupted run is waited for. */
 const GRACE_MS = 10_000;
@@ -228,7 +228,7 @@ export async function carryOn(
         turnId,
         content: taskText(step, state),
         model: step.model,
-        instructions: null,
+        instructions: step.instructions,
         run: {
           ...step.run,
           trigger: request.kind === 'delegation' ? 'agent' : 'fan_out',
@@ -292,20 +292,15 @@ export async function carryOn(
   function materialOf(step: Judgement) {
     const judged = request.steps.find((other) => other.id === step.judges);
     const by = judged?.kind === 'run' ? judged.run.agent.name : step.judges;
+    const task = withContext(request.task, request.context);
     const given = (pieceId: string, title: string, text: string) => ({
       id: pieceId,
       title,
       text,
       tool: null,
     });
-    const approval = request.steps.find((other) => other.kind === 'judgement' && other.purpose === 'plan');
-    const plan = approval?.kind === 'judgement' ? state.ended[approval.judges] : undefined;
     return [
-      given('task', 'What was asked for', request.task),
-      ...(request.context === null ? [] : [given('context', 'Context of the task', asJson(request.context))]),
-      ...(step.purpose === 'result' && plan !== undefined
-        ? [given('approved-plan', 'The plan that was approved', plan.result)]
-        : []),
+      given('task', 'What was asked for', task),
       given(step.purpose, `The ${step.purpose} of ${by}`, state.ended[step.judges]?.result ?? ''),
     ];
   }

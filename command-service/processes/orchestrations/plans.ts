@@ -13,32 +13,38 @@ export interface Member {
 export interface Assignment {
   readonly member: Member;
   readonly task: string;
+  /** What is added to the agent's instructions. */
+  readonly instructions: string | null;
 }
 
-function runStep(id: string, { calledAs, agent, run }: Member, task: string, after: readonly string[]) {
+function runStep(id: string, { member, task, instructions }: Assignment, after: readonly string[]) {
+  const { calledAs, agent, run } = member;
   const { trigger: _trigger, parent: _parent, orchestrationId: _id, sourceAgent: _source, ...allowed } = run;
-  const step = { kind: 'run' as const, id, calledAs, run: allowed, model: agent.model, task };
+  const step = { kind: 'run' as const, id, calledAs, run: allowed, model: agent.model, task, instructions };
   return { ...step, after: [...after] };
 }
 
 /** `agent_1`, `agent_2`, …: at once, or each after all before it. */
 export function teamSteps(team: readonly Assignment[], parallel: boolean): OrchestrationStep[] {
   const idOf = (index: number) => `agent_${index + 1}`;
-  return team.map(({ member, task }, index) =>
-    runStep(idOf(index), member, task, parallel ? [] : team.slice(0, index).map((_, before) => idOf(before))),
+  return team.map((assignment, index) =>
+    runStep(idOf(index), assignment, parallel ? [] : team.slice(0, index).map((_, before) => idOf(before))),
   );
 }
 
 /** Everybody is given the whole task, and told who else works on it. */
-export function sharedTask(task: string, members: readonly Member[]): Assignment[] {
-  if (members.length === 1) return [{ member: members[0]!, task }];
-  const names = members.map(({ agent }) => agent.name);
-  return members.map((member, index) => {
-    const others = names.filter((_name, other) => other !== index).join(', ');
-    const part = `You are ${member.agent.name}, and do your part of it. On the same task: ${others}.`;
-    return { member, task: `${task}\n\n${part}` };
-  });
+export const sharedTask = (task: string, members: readonly Member[]): Assignment[] =>
+  members.map((member, index) => ({ member, task, instructions: withOthers(members, index) }));
+
+function withOthers(members: readonly Member[], index: number): string | null {
+  if (members.length === 1) return null;
+  const others = members.filter((_, other) => other !== index).map(({ agent }) => agent.name);
+  return `You work on this task with others: ${others.join(', ')}. Do the part of it that is yours as ${members[index]!.agent.name}.`;
 }
+
+const PLANNING = `Do not carry the task out yet: write your plan for it, and nothing else. The Council judges the plan before you may act.
+Say what you will do, in which order and with which tools, what could go wrong, and how it will be seen that the task is done.`;
+const WORKING = 'Carry out your plan, which the Council has approved, and heed what the Council says of it.';
 
 /**
  * Plan, judgement, work, judgement.
@@ -46,14 +52,8 @@ export function sharedTask(task: string, members: readonly Member[]): Assignment
  */
 export function delegationSteps(task: string, planner: Member, worker: Member): OrchestrationStep[] {
   const { name } = worker.agent;
-  const plan = `Write your plan for the task below, and nothing else. Do not carry it out yet: the Council judges the plan first.
-Say what you will do, in which order and with which tools, what could go wrong, and how it will be seen that the task is done.
-
-The task:
-${task}`;
-  const work = `${task}\n\nCarry out your plan, which the Council has approved, and heed what the Council says.`;
   return [
-    runStep('plan', planner, plan, []),
+    runStep('plan', { member: planner, task, instructions: PLANNING }, []),
     {
       kind: 'judgement',
       id: 'plan_judgement',
@@ -62,7 +62,7 @@ ${task}`;
       question: `May ${name} act on this plan? It is to serve the task, to be feasible, and to do no harm.`,
       after: ['plan'],
     },
-    runStep('work', worker, work, ['plan', 'plan_judgement']),
+    runStep('work', { member: worker, task, instructions: WORKING }, ['plan', 'plan_judgement']),
     {
       kind: 'judgement',
       id: 'result_judgement',
@@ -77,6 +77,9 @@ ${task}`;
 // ── who does what, where nobody said so ───────────────────────────────────
 /** So many agents at most are chosen for a task. */
 const MAX_CHOSEN = 4;
+/** Of so many a planner is told, and so much of each, that its instructions are not too long. */
+const MAX_KNOWN = 100;
+const LONGEST_DESCRIPTION = 200;
 
 /** Which agents fit the task, by the words of both, in the order in which their words come in the task. */
 export function chooseByRule(task: string, agents: readonly AgentDocument[]): readonly AgentDocument[] {
@@ -112,15 +115,15 @@ const akin = (a: string, b: string): boolean => {
   return a.slice(0, length) === b.slice(0, length);
 };
 
-/** What a planner is asked. */
-export const planningTask = (task: string, agents: readonly AgentDocument[]): string =>
-  `Divide the task below among agents. Answer with JSON alone, in this form:
+/** What is added to a planner's instructions. */
+export const planning = (agents: readonly AgentDocument[]): string =>
+  `Do not carry the task out: divide it among agents. Answer with JSON alone, in this form:
 {"steps": [{"agent": "<name>", "task": "<what it is to do, complete in itself>"}]}
 Name 1 to ${MAX_CHOSEN} steps, in the order in which they are to be done: each agent sees the results of those before it. The agents:
-${agents.map(({ name, description }) => `- ${name}: ${description}`).join('\n')}
-
-The task:
-${task}`;
+${agents
+  .slice(0, MAX_KNOWN)
+  .map(({ name, description }) => `- ${name}: ${description.slice(0, LONGEST_DESCRIPTION)}`)
+  .join('\n')}`;
 
 const plan = z.object({
   steps: z

@@ -26,14 +26,14 @@ import { soleWorker } from '../workers.ts';
 import { delegationSteps, type Member, sharedTask, teamSteps } from './plans.ts';
 import { type OrchestrationProcessOptions, startOrchestrationProcess } from './process.ts';
 
-/** What a model is shown last. */
-const lastOf = ({ messages }: Prompt): string => {
+/** What a model is told. */
+const told = ({ system, messages }: Prompt): string => {
   const last = messages.at(-1);
-  return last?.role === 'user' ? last.content : '';
+  return last?.role === 'user' ? `${system}\n${last.content}` : system;
 };
 /** A model that answers as `answer` says, by the task that it is shown. */
 const answering = (answer: (task: string) => string) =>
-  scripted('one', (prompt) => say(answer(lastOf(prompt))));
+  scripted('one', (prompt) => say(answer(told(prompt))));
 
 describe('the orchestration process', () => {
   let world: TurnWorld;
@@ -134,7 +134,7 @@ describe('the orchestration process', () => {
     const model = scripted('one', async function* (prompt) {
       if (++arrived === 2) allThere();
       await together;
-      yield* say(lastOf(prompt).includes('You are analyst') ? 'Sales rose.' : 'The report.');
+      yield* say(told(prompt).includes('yours as analyst') ? 'Sales rose.' : 'The report.');
     });
     await world.start(modelsOf(model));
     await orchestrate();
@@ -172,8 +172,8 @@ describe('the orchestration process', () => {
 
   it('in order shows each the results before it, and names those that failed', async () => {
     const model = answering((task) => {
-      if (task.includes('You are analyst')) throw new ModelError('out of order', { retryable: false });
-      return task.includes('You are writer') ? 'A draft.' : 'Well done.';
+      if (task.includes('yours as analyst')) throw new ModelError('out of order', { retryable: false });
+      return task.includes('yours as writer') ? 'A draft.' : 'Well done.';
     });
     await world.start(modelsOf(model));
     await orchestrate();
@@ -185,8 +185,8 @@ describe('the orchestration process', () => {
       result: '## writer\n\nA draft.\n\n## critic\n\nWell done.',
     });
     expect(endOf(all).reason).to.match(/^analyst \(agent_1\) failed: .*out of order/);
-    const shown = model.prompts.map(lastOf);
-    const critics = shown.find((text) => text.includes('You are critic'))!;
+    const shown = model.prompts.map(told);
+    const critics = shown.find((text) => text.includes('yours as critic'))!;
     expect(critics).to.match(
       /<result agent="analyst" step="agent_1" outcome="failed">\nanalyst brought no result/,
     );
@@ -201,7 +201,7 @@ describe('the orchestration process', () => {
     await world.start(
       modelsOf(
         scripted('one', (prompt, _call, signal) =>
-          lastOf(prompt).includes('You are analyst') ? say('Sales rose.') : hang('It was a', signal),
+          told(prompt).includes('yours as analyst') ? say('Sales rose.') : hang('It was a', signal),
         ),
       ),
     );
@@ -360,7 +360,7 @@ describe('the orchestration process', () => {
     }
 
     const model = () =>
-      answering((task) => (task.includes('Write your plan') ? 'First I ask, then I write.' : 'The report.'));
+      answering((task) => (task.includes('write your plan') ? 'First I ask, then I write.' : 'The report.'));
 
     it('plans, is judged, works by its plan and the advice, and is judged again', async () => {
       const one = model();
@@ -374,14 +374,13 @@ describe('the orchestration process', () => {
       expect(endOf(all)).to.include({ outcome: 'completed', result: 'The report.', costUsd: 1.00004 });
       const [planning, working] = one.prompts;
       expect(planning?.tools).to.deep.equal([]);
-      expect(lastOf(working!)).to.include('First I ask, then I write.');
-      expect(lastOf(working!)).to.include('The plan is approved.\nDissent:\n- sceptic: No numbers.');
+      expect(told(working!)).to.include('First I ask, then I write.');
+      expect(told(working!)).to.include('The plan is approved.\nDissent:\n- sceptic: No numbers.');
       const opened = (await anywhere('DeliberationOpened', 2)) as OdeonEvent<'DeliberationOpened'>[];
       expect(opened.map(({ data }) => data.purpose)).to.deep.equal(['plan', 'result']);
       const material = Object.fromEntries(opened[1]!.data.material.map(({ id, text }) => [id, text]));
       expect(material).to.deep.equal({
         task: 'Write the report.',
-        'approved-plan': 'First I ask, then I write.',
         result: 'The report.',
       });
       const decision = (await events(opened[0]!.stream)).find(({ type }) => type === 'DecisionReached')!;
