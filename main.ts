@@ -59,6 +59,7 @@ import { createHistory } from './projections/history.ts';
 import { chatQueryEndpoints } from './query-service/http/chat.ts';
 import { documentationEndpoints } from './query-service/http/documentation.ts';
 import { identityQueryEndpoints } from './query-service/http/identity.ts';
+import { modelQueryEndpoints } from './query-service/http/models.ts';
 import { operatorQueryEndpoints } from './query-service/http/operators.ts';
 import { orchestrationQueryEndpoints } from './query-service/http/orchestration.ts';
 import { searchEndpoints } from './query-service/http/search.ts';
@@ -342,6 +343,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         defaultModel,
         dataDir,
       }),
+      ...modelQueryEndpoints({ models, agents }),
       ...identityQueryEndpoints({ readModels, signingKeys: keys }),
       ...orchestrationQueryEndpoints({ readModels, agents, streams: live.streams }),
       ...operatorQueryEndpoints({ store, projections: runtime }),

@@ -4,12 +4,14 @@ import { type AgentChatCommandDependencies, agentChatCommandEndpoints } from './
 import { type AgentCommandDependencies, agentCommandEndpoints } from './agents.ts';
 import { type ExecutionCommandDependencies, executionCommandEndpoints } from './executions.ts';
 import { type LunaCommandDependencies, lunaChatCommandEndpoints } from './luna.ts';
+import { type OpenAiCommandDependencies, openAiCommandEndpoints } from './openai.ts';
 import { createAgentRuns } from './runs.ts';
 import { type ZergCommandDependencies, zergChatCommandEndpoints } from './zerg.ts';
 
 export type ChatCommandDependencies = LunaCommandDependencies &
   ZergCommandDependencies &
   AgentChatCommandDependencies &
+  OpenAiCommandDependencies &
   AgentCommandDependencies &
   Omit<ExecutionCommandDependencies, 'runs'>;
 
@@ -19,6 +21,7 @@ export function chatCommandEndpoints(dependencies: ChatCommandDependencies): End
     ...lunaChatCommandEndpoints(deps),
     ...zergChatCommandEndpoints(deps),
     ...agentChatCommandEndpoints(deps),
+    ...openAiCommandEndpoints(deps),
     ...agentCommandEndpoints(deps),
     ...executionCommandEndpoints(deps),
   ];

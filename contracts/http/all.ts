@@ -8,6 +8,7 @@ import { administration, luna, zerg } from './identity.ts';
 import { internalRoutes } from './internal.ts';
 import * as live from './live.ts';
 import { lunaChatRoutes } from './luna.ts';
+import { openAiRoutes } from './openai.ts';
 import { operatorRoutes } from './operators.ts';
 import { orchestrationRoutes } from './orchestration.ts';
 import type { RouteContract } from './route.ts';
@@ -24,6 +25,7 @@ export const routes: readonly RouteContract[] = [
   ...lunaChatRoutes,
   ...zergChatRoutes,
   ...agentChatRoutes,
+  ...openAiRoutes,
   ...serviceRoutes,
   ...agentRoutes,
   ...executionRoutes,

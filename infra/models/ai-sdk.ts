@@ -170,7 +170,11 @@ function messageOf(message: Prompt['messages'][number]): SdkMessage {
             type: 'tool-result',
             toolCallId: message.toolCallId,
             toolName: message.tool,
-            output: { type: message.isError ? 'error-json' : 'json', value },
+            // Text as it is: what clients' own tools return is no JSON to be quoted.
+            output:
+              typeof value === 'string'
+                ? { type: message.isError ? 'error-text' : 'text', value }
+                : { type: message.isError ? 'error-json' : 'json', value },
           },
         ],
       };

@@ -34,7 +34,7 @@ export type Source =
 
 /** How frames are written down. */
 export interface Transport {
-  readonly name: 'sse' | 'ws' | 'socket.io' | 'graphql';
+  readonly name: 'sse' | 'ndjson' | 'ws' | 'socket.io' | 'graphql';
   /** True where frames written one after the other make a sound stream: they then go out in one piece. */
   readonly joins: boolean;
   /** @param data JSON text of an object */
@@ -122,8 +122,8 @@ export interface AnswerFormat<Fold> {
   readonly name: string;
   readonly initial: Fold;
   fold(fold: Fold, event: ConversationEvent): Fold;
-  /** `fold` has the item's event in it. Null: not shown. */
-  render(item: Item, fold: Fold): Omit<Frame, 'id'> | null;
+  /** `fold` has the item's event in it. Null: not shown. Of several frames the last one can be resumed after. */
+  render(item: Item, fold: Fold): Omit<Frame, 'id'> | readonly Omit<Frame, 'id'>[] | null;
   /** What comes after the frame of an event that ends the feed; null for events that do not. */
   end(event: ConversationEvent): readonly Frame[] | null;
   resync(reason: string): Frame;
@@ -162,8 +162,11 @@ export function conversationFeed<Fold>(
       const { shown, reader } = show(state.answer, before, event as ConversationEvent | null, running);
       const frames: string[] = [];
       for (const { item, cursor } of shown) {
-        const frame = format.render(item, state.fold);
-        if (frame !== null) frames.push(transport.encode({ ...frame, id: formatCursor(cursor) }));
+        const all = [format.render(item, state.fold) ?? []].flat();
+        for (const [at, frame] of all.entries()) {
+          const id = at === all.length - 1 ? formatCursor(cursor) : null;
+          frames.push(transport.encode({ ...frame, id }));
+        }
       }
       const last = event === null ? null : format.end(event as ConversationEvent);
       for (const frame of last ?? []) frames.push(transport.encode(frame));
@@ -186,6 +189,13 @@ export const sse: Transport = {
     `${id === null ? '' : `id: ${id}\n`}${name === null ? '' : `event: ${name}\n`}data: ${
       typeof data === 'string' ? data : JSON.stringify(data)
     }\n\n`,
+};
+
+/** A line of JSON each; they have no ids, and so nothing to resume after. */
+export const ndjson: Transport = {
+  name: 'ndjson',
+  joins: true,
+  encode: ({ data }) => `${typeof data === 'string' ? data : JSON.stringify(data)}\n`,
 };
 
 /** WebSocket messages: JSON with `type` and, where there is one, `id`. */
