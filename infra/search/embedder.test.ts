@@ -20,9 +20,7 @@ describe('the embedding model', () => {
     ).map((vectors) => vectors[0]!);
     expect(csv).to.have.length(embedder.dimensions);
     expect(cosine(csv!, csv!)).to.be.closeTo(1, 1e-4);
-    expect(cosine(csv!, table!))
-      .to.be.above(0.35)
-      .and.above(cosine(csv!, weather!) + 0.25);
+    expect(cosine(csv!, table!)).to.be.above(cosine(csv!, weather!) + 0.2);
   });
 
   it('gives the same vectors whatever is asked for beside', async () => {
@@ -48,7 +46,7 @@ describe('the embedding model', () => {
       'x'.repeat(9_000),
     ];
     const vectors = await embedder.embed(texts);
-    expect(vectors.map(({ length }) => length)).to.deep.equal([0, 0, 1, 3, 2, 1, 1, 16]);
+    expect(vectors.map(({ length }) => length)).to.deep.equal([0, 0, 1, 5, 3, 1, 1, 8]);
     await fc.assert(
       fc.asyncProperty(fc.string({ unit: 'binary', maxLength: 60 }), async (text) => {
         for (const vector of (await embedder.embed([text]))[0]!) {
@@ -62,8 +60,8 @@ describe('the embedding model', () => {
 
   it('cuts long texts where sentences or words end', () => {
     const sentence = 'All of this is one sentence that goes on for a while.';
-    const passages = passagesOf(Array(40).fill(sentence).join(' '));
-    expect(passages.join(' ')).to.equal(Array(40).fill(sentence).join(' '));
+    const passages = passagesOf(Array(20).fill(sentence).join(' '));
+    expect(passages.join(' ')).to.equal(Array(20).fill(sentence).join(' '));
     for (const passage of passages) expect(passage).to.match(/^All.*while\.$/);
     fc.assert(
       fc.property(fc.array(fc.string({ minLength: 1, maxLength: 90 }), { maxLength: 80 }), (words) => {
@@ -72,11 +70,13 @@ describe('the embedding model', () => {
           .replace(/[\s\p{Cc}]+/gu, ' ')
           .trim();
         const cut = passagesOf(words.join(' '));
-        expect(cut.every((passage) => passage !== '' && passage.length <= 400)).to.equal(true);
-        if (cut.length < 16) expect(cut.join('').replaceAll(' ', '')).to.equal(text.replaceAll(' ', ''));
+        expect(cut.every((passage) => passage !== '' && passage.length <= 240)).to.equal(true);
+        if (cut.length < 8) expect(cut.join('').replaceAll(' ', '')).to.equal(text.replaceAll(' ', ''));
       }),
     );
-    expect(passagesOf('x'.repeat(100_000))).to.have.length(16);
+    expect(passagesOf('x'.repeat(1_000_000))).to.have.length(8);
+    const spread = passagesOf(Array.from({ length: 2_000 }, (_, n) => `Sentence ${n}.`).join(' '));
+    expect([spread[0], spread.at(-1)].join()).to.match(/^Sentence 0\..*Sentence 1999\.$/s);
   });
 
   it('says that it is closed', async () => {

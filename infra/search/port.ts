@@ -17,7 +17,7 @@ export interface Embedder {
   readonly dimensions: number;
   /**
    * The vectors of each text, of length 1: one for each passage of it. What the model takes well is one passage; of a
-   * long text the first 16 passages count. A text without any sign has none.
+   * long text a few passages count, spread over all of it. A text without any sign has none.
    * @param urgent goes before what is not: somebody waits for the answer
    * @throws EmbedderUnavailable; any other error when the model takes none of the texts, or not all of them
    */

@@ -34,10 +34,13 @@ export interface Thread {
   close(): Promise<void>;
 }
 
+/** A thread has little of its own to keep. Left to itself its heap would grow far beyond that before it is tidied. */
+const HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 128 };
+
 /** @param file of the code that runs in the thread: it calls `serveCalls`. */
 export function startThread(file: URL, workerData: unknown): Thread {
   // No flags of the main thread: those for `--eval` would stop it from starting.
-  const worker = new Worker(file, { workerData, execArgv: [] });
+  const worker = new Worker(file, { workerData, execArgv: [], resourceLimits: HEAP });
   const waiting = new Map<number, PromiseWithResolvers<unknown>>();
   const ended = Promise.withResolvers<void>();
   let gone: Error | null = null;
