@@ -28,7 +28,8 @@ export interface ToolDescription {
 
 /** Plain JSON: what is recorded as the prompt's digest is the SHA-256 of this. */
 export interface Prompt {
-  readonly purpose: 'answer' | 'summarise';
+  /** `task`: the answer of an agent that was given a task, rather than a reply in a talk. */
+  readonly purpose: 'answer' | 'task' | 'summarise';
   readonly system: string;
   readonly messages: readonly ModelMessage[];
   readonly tools: readonly ToolDescription[];

@@ -110,7 +110,8 @@ export function promptOf(
   }
   const system =
     history.summary === null ? context.system : context.system + summarySection(history.summary.text);
-  const prompt: Prompt = { purpose: 'answer', system, messages: paired(messages), tools };
+  const purpose = transcript.run === null ? 'answer' : 'task';
+  const prompt: Prompt = { purpose, system, messages: paired(messages), tools };
   return { ...prompt, ...toolChoiceFor(transcript, tools), ...settingsFor(transcript, prompt) };
 }
 

@@ -40,6 +40,7 @@ const verbs: Readonly<Record<string, string>> = {
   search_conversations: 'search your conversations',
   list_abilities: 'list my abilities',
   explain_setup: 'look up the setup',
+  delegate: 'hand that on',
 };
 const verb = (tool: string): string => own(verbs, tool) ?? `use ${tool}`;
 
@@ -54,8 +55,37 @@ export function answerFrom(tool: string, args: unknown, outcome: ToolOutcome): s
   }
   return (
     own(phrases, tool)?.(object(outcome.result), object(args)) ??
-    `${tool} answered: ${quote(text(outcome.result), 2_000)}`
+    `${tool}${givenWith(args)} answered: ${inWords(outcome.result)}`
   );
+}
+
+/** ` (city: Paris)` */
+function givenWith(args: unknown): string {
+  const given = Object.entries(object(args));
+  return given.length === 0
+    ? ''
+    : ` (${given.map(([name, value]) => `${name}: ${quote(text(value), 80)}`).join(', ')})`;
+}
+
+/** A result as it is, one level of it told as a list of names and values. */
+function inWords(result: unknown): string {
+  const value = parsed(result);
+  const entries = Object.entries(object(value));
+  if (entries.length === 0) return quote(text(value), 2_000);
+  return `${entries
+    .slice(0, LISTED)
+    .map(([name, item]) => `${name}: ${quote(text(item), 500)}`)
+    .join(', ')}${entries.length > LISTED ? ', …' : ''}`;
+}
+
+/** Clients send results as text, which often is JSON. */
+function parsed(result: unknown): unknown {
+  if (typeof result !== 'string' || !/^\s{0,20}[{[]/.test(result)) return result;
+  try {
+    return JSON.parse(result);
+  } catch {
+    return result;
+  }
 }
 
 const phrases: Readonly<Record<string, (result: JsonObject, args: JsonObject) => string>> = {
@@ -104,6 +134,13 @@ const phrases: Readonly<Record<string, (result: JsonObject, args: JsonObject) =>
         .map(object)
         .map((item) => `${text(item.name)}: ${quote(text(item.description))}`),
     )}\nI can also count and repeat after you.`,
+
+  delegate: (result, args) => {
+    const agent = text(result.agent ?? args.agent);
+    if (result.status === 'success') return `The agent ${agent} answered:\n${text(result.response)}`;
+    const why = text(result.error);
+    return `The agent ${agent} did not finish (${text(result.status)})${why === '' ? '' : `: ${why}`}.`;
+  },
 
   explain_setup: (result) => {
     const connected = list(result.connected).map(text);
@@ -185,6 +222,7 @@ const offers: Readonly<Record<string, string>> = {
   recall_facts: 'recall them',
   forget_fact: 'forget them',
   search_conversations: 'search your conversations',
+  delegate: 'hand tasks to agents',
 };
 
 function abilities(tools: readonly ToolDescription[]): string {
@@ -198,6 +236,38 @@ export const unanswered = (tool: string, tools: readonly ToolDescription[]): str
   tools.some(({ name }) => name === tool)
     ? `I could not ${verb(tool)}: the tool ${tool} gave no answer to what I asked.`
     : `I cannot ${verb(tool)} here: the tool ${tool} is not offered to me in this conversation.`;
+
+const ASKING = 'Before I can use ';
+/** For a tool whose arguments the message does not say. `askedFor` reads it again. */
+export function askFor(tool: string, missing: readonly { name: string; description: string }[]): string {
+  const wanted = missing.map(({ name, description }) =>
+    description === '' ? name : `${name} (${quote(description, 120)})`,
+  );
+  return `${ASKING}${tool} for that, I need to know: ${wanted.join('; ')}.`;
+}
+/** The tool that a message of the assistant's asked the arguments for; null when it asked for none. */
+export function askedFor(content: string): string | null {
+  const at = content.indexOf(ASKING);
+  return at < 0
+    ? null
+    : (/^([^\s]{1,100}) for that, I need/.exec(content.slice(at + ASKING.length))?.[1] ?? null);
+}
+
+/** What was done about a task that no rule fits: the material that tools gave, without a judgement on it. */
+export function reportOn(task: string, findings: readonly string[], figures: readonly string[]): string {
+  const sections = [
+    `${selfDescription} I cannot reason about this task, so I gathered what is to be had by rule.`,
+    `Task: ${quote(task, 400)}`,
+  ];
+  if (figures.length > 0) sections.push(`Figures in the task: ${figures.join(', ')}.`);
+  sections.push(
+    findings.length > 0
+      ? `What my tools gave:\n\n${findings.join('\n\n')}`
+      : 'No tool that I may use here had anything to give for it.',
+    `What is left: the judgement. ${CONNECT}`,
+  );
+  return sections.join('\n\n');
+}
 
 /** For what no rule fits. */
 export const notUnderstood = (tools: readonly ToolDescription[]): string =>

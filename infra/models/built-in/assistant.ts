@@ -4,11 +4,29 @@
  */
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import type { ToolRequest } from '../../../contracts/events/conversation.ts';
-import { type ChatModel, estimateTokens, type ModelMessage, type ModelPart, type Prompt } from '../port.ts';
-import { answerFrom, notUnderstood, partlyUnderstood, say, type ToolOutcome, unanswered } from './answers.ts';
+import type { FinishReason, ToolRequest } from '../../../contracts/events/conversation.ts';
+import {
+  type ChatModel,
+  estimateTokens,
+  type ModelMessage,
+  type ModelPart,
+  type Prompt,
+  type ToolDescription,
+} from '../port.ts';
+import {
+  answerFrom,
+  askedFor,
+  askFor,
+  notUnderstood,
+  partlyUnderstood,
+  reportOn,
+  say,
+  type ToolOutcome,
+  unanswered,
+} from './answers.ts';
+import { calls, completed, type Filled, filled, forced, likeliestTool, toolFor } from './client-tools.ts';
 import { summarise } from './summary.ts';
-import { understand, type Wish } from './understanding.ts';
+import { READ_CHARACTERS, sentencesOf, understand, type Wish } from './understanding.ts';
 
 export interface BuiltInOptions {
   /** The pause after each piece (about a word); 0: none. */
@@ -20,6 +38,11 @@ const DEFAULT_DELAY_MS = 8;
 const PIECES_AT_ONCE = 32;
 /** So many times it asks for tools in one turn. */
 const ROUNDS = 2;
+const CALLS = 8;
+/** So many figures of a task are repeated. */
+const FIGURES = 20;
+/** As `estimateTokens` counts. */
+const BYTES_A_TOKEN = 4;
 
 export function createBuiltInAssistant({ delayMs = DEFAULT_DELAY_MS }: BuiltInOptions = {}): ChatModel {
   return {
@@ -33,28 +56,62 @@ export function createBuiltInAssistant({ delayMs = DEFAULT_DELAY_MS }: BuiltInOp
       const promptTokens = estimateTokens(
         JSON.stringify({ system: prompt.system, messages: prompt.messages, tools: prompt.tools }),
       );
-      const { requests, text } = prompt.purpose === 'summarise' ? summaryOf(prompt) : respond(prompt);
+      const response = withinLimits(
+        prompt,
+        prompt.purpose === 'summarise' ? summaryOf(prompt) : respond(prompt),
+      );
+      const { requests, text, finishReason } = response;
       let sent = 0;
-      let completion = '';
       for (const piece of piecesOf(text)) {
-        completion += piece;
         yield { type: 'text', text: piece };
         sent += 1;
         if (delayMs > 0) await pause(delayMs, signal);
         else if (sent % PIECES_AT_ONCE === 0) await nextTurn();
         signal.throwIfAborted();
       }
-      for (const request of requests) {
-        completion += JSON.stringify(request);
-        yield { type: 'tool request', request };
-      }
+      for (const request of requests) yield { type: 'tool request', request };
+      const completion = text + requests.map((request) => JSON.stringify(request)).join('');
       yield {
         type: 'finish',
-        finishReason: requests.length > 0 ? 'tool-calls' : 'stop',
+        finishReason,
         usage: { promptTokens, completionTokens: estimateTokens(completion), cachedTokens: 0 },
       } satisfies ModelPart;
     },
   };
+}
+
+/** Cuts a response at the prompt's stop sequences and at its most tokens. */
+function withinLimits(
+  { settings }: Prompt,
+  { requests, text: pieces }: Response,
+): { requests: readonly ToolRequest[]; text: string; finishReason: FinishReason } {
+  const whole = [...pieces].join('');
+  const stops = (settings?.stop ?? []).flatMap((stop) => {
+    const at = stop === '' ? -1 : whole.indexOf(stop);
+    return at < 0 ? [] : [at];
+  });
+  const stopped = stops.length > 0;
+  const said = stopped ? whole.slice(0, Math.min(...stops)) : whole;
+  const most = settings?.maxTokens ?? Number.POSITIVE_INFINITY;
+  const text = cut(said, most);
+  const asked = text + requests.map((request) => JSON.stringify(request)).join('');
+  const isCut = text !== said || estimateTokens(asked) > most;
+  if (isCut) return { requests: [], text, finishReason: 'length' };
+  if (requests.length > 0 && !stopped) return { requests, text, finishReason: 'tool-calls' };
+  return { requests: [], text, finishReason: 'stop' };
+}
+
+/** The longest beginning of at most so many tokens. */
+function cut(text: string, tokens: number): string {
+  if (estimateTokens(text) <= tokens) return text;
+  let end = 0;
+  let bytes = 0;
+  for (const character of text) {
+    bytes += Buffer.byteLength(character);
+    if (bytes > tokens * BYTES_A_TOKEN) break;
+    end += character.length;
+  }
+  return text.slice(0, end);
 }
 
 async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
@@ -81,37 +138,205 @@ function summaryOf({ system, messages }: Prompt): Response {
 
 /** Requests the tools that the last message calls for, or answers from what they returned. */
 function respond(prompt: Prompt): Response {
-  const last = prompt.messages.findLastIndex(({ role }) => role === 'user');
-  const message = prompt.messages[last];
-  const { wishes, rest } = understand(message?.role === 'user' ? message.content : '');
-  const since = prompt.messages.slice(last + 1);
+  const { messages, toolChoice = 'auto' } = prompt;
+  const last = messages.findLastIndex(({ role }) => role === 'user');
+  const message = messages[last];
+  const content = message?.role === 'user' ? message.content : '';
+  const since = messages.slice(last + 1);
   const outcomes = outcomesIn(since);
-  const offered = new Set(prompt.tools.map(({ name }) => name));
   const rounds = since.filter((m) => m.role === 'assistant' && m.toolRequests.length > 0).length;
-  const open = wishes
-    .filter((wish) => wish.kind === 'tool')
-    .filter((wish) => offered.has(wish.tool) && !outcomes.has(keyOf(wish)));
-  if (open.length > 0 && rounds < ROUNDS) {
-    const digest = createHash('sha256').update(JSON.stringify(prompt.messages)).digest('hex').slice(0, 16);
-    const requests = open.map((wish, index) => ({
-      toolCallId: `call_${digest}_${index}`,
-      tool: wish.tool,
-      arguments: wish.arguments,
-    }));
-    return { requests, text: [] };
+
+  if (toolChoice !== 'auto' && toolChoice !== 'none') {
+    const call = requiredCall(prompt, content, toolChoice);
+    if (call !== null) return { requests: requestsFor(prompt, [call]), text: [] };
   }
-  return { requests: [], text: answer(prompt, wishes, rest, outcomes) };
+  const plan = planFor(prompt, content, messages.slice(0, last));
+  const open = [...new Map(plan.calls.map((call) => [keyOf(call), call])).values()].filter(
+    (call) => !outcomes.has(keyOf(call)),
+  );
+  if (open.length > 0 && rounds < ROUNDS && toolChoice !== 'none') {
+    return { requests: requestsFor(prompt, open.slice(0, CALLS)), text: [] };
+  }
+  return { requests: [], text: answer(prompt, plan, content, outcomes) };
 }
+
+interface Call {
+  readonly tool: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+}
+
+/** What is made of the last message. */
+interface Plan {
+  readonly wishes: readonly Wish[];
+  /** Of the wishes and of what else tools can do for it, those that are offered. */
+  readonly calls: readonly Call[];
+  /** Tools that it is about without saying all that they need. */
+  readonly lacking: readonly Filled[];
+  /** Sentences that nothing fits. */
+  readonly rest: readonly string[];
+}
+
+function planFor(prompt: Prompt, content: string, before: readonly ModelMessage[]): Plan {
+  const offered = new Map(prompt.tools.map((tool) => [tool.name, tool]));
+  const isOffered = (wish: Wish): wish is Extract<Wish, { kind: 'tool' }> =>
+    wish.kind === 'tool' && offered.has(wish.tool) && isOwn(offered.get(wish.tool)!);
+  const others = prompt.tools.filter((tool) => !isOwn(tool));
+  const filledBy: Filled[] = [];
+  let { wishes, rest } = understand(content);
+
+  if (others.length > 0) {
+    const followUp = answerToAsking(content, before, others);
+    if (followUp !== null)
+      return { wishes: [], lacking: lackingOf([followUp]), calls: callsOf([followUp], content), rest: [] };
+    // A sentence that no offered tool of ours is for may be one for the others.
+    const kept: string[] = [];
+    for (const sentence of sentencesOf(content.slice(0, READ_CHARACTERS))) {
+      const own = understand(sentence).wishes;
+      const isSettled = own.length > 0 && own.every((wish) => isOffered(wish) || SETTLED.has(wish.kind));
+      const found = isSettled ? null : toolFor(sentence, content, others);
+      if (found === null) kept.push(sentence);
+      else filledBy.push(found);
+    }
+    if (filledBy.length > 0) ({ wishes, rest } = understand(kept.join('\n')));
+  }
+  const planned = [...wishes.filter(isOffered).map(callOf), ...callsOf(filledBy, content)];
+  const isTask = prompt.purpose === 'task' && planned.length === 0 && rest.length > 0;
+  return {
+    wishes,
+    lacking: lackingOf(filledBy),
+    calls: isTask ? gatheringCalls(content, offered) : planned,
+    rest,
+  };
+}
+
+/** Wishes that are answered without a tool. */
+const SETTLED: ReadonlySet<Wish['kind']> = new Set([
+  'count',
+  'repeat',
+  'who are you',
+  'greeting',
+  'thanks',
+  'goodbye',
+]);
+
+const callOf = ({ tool, arguments: given }: Call): Call => ({ tool, arguments: given });
+const callsOf = (found: readonly Filled[], content: string): Call[] =>
+  found
+    .filter(({ missing }) => missing.length === 0)
+    .flatMap((each) => calls(each, content).map((given) => ({ tool: each.tool.name, arguments: given })));
+const lackingOf = (found: readonly Filled[]): Filled[] => found.filter(({ missing }) => missing.length > 0);
+
+/** The message as the answer to a question for a tool's arguments; null when none was asked. */
+function answerToAsking(
+  content: string,
+  before: readonly ModelMessage[],
+  tools: readonly ToolDescription[],
+): Filled | null {
+  const asking = before.at(-1);
+  const name = asking?.role === 'assistant' ? askedFor(asking.content) : null;
+  const tool = tools.find((candidate) => candidate.name === name);
+  if (tool === undefined || toolFor(content, content, tools) !== null) return null;
+  const question = before.findLast(({ role }) => role === 'user');
+  return completed(filled(tool, question?.role === 'user' ? question.content : ''), content);
+}
+
+/** The call that the client requires; null when it requires a tool that is not offered. */
+function requiredCall(
+  { tools }: Prompt,
+  content: string,
+  choice: 'required' | { readonly tool: string },
+): Call | null {
+  const own = understand(content).wishes.find(
+    (wish) => wish.kind === 'tool' && tools.some((tool) => tool.name === wish.tool && isOwn(tool)),
+  );
+  if (own?.kind === 'tool' && (choice === 'required' || choice.tool === own.tool)) return callOf(own);
+  const tool =
+    choice === 'required'
+      ? likeliestTool(content, tools)
+      : tools.find((candidate) => candidate.name === choice.tool);
+  if (tool === undefined) return null;
+  return { tool: tool.name, arguments: forced(filled(tool, content), content).arguments };
+}
+
+const requestsFor = ({ messages }: Prompt, calls: readonly Call[]): ToolRequest[] => {
+  const digest = createHash('sha256').update(JSON.stringify(messages)).digest('hex').slice(0, 16);
+  return calls.map((call, index) => ({ toolCallId: `call_${digest}_${index}`, ...callOf(call) }));
+};
+
+/** What our own tools are given by the rules. Others may have the same names and take something else. */
+const ownArguments: Readonly<Record<string, readonly string[]>> = {
+  calculate: ['expression'],
+  current_time: ['timeZone'],
+  remember_fact: ['category', 'key', 'value'],
+  recall_facts: ['query', 'category'],
+  forget_fact: ['category', 'key'],
+  search_conversations: ['query'],
+  list_abilities: [],
+  explain_setup: [],
+  delegate: ['agent', 'task'],
+};
+
+function isOwn({ name, parameters }: ToolDescription): boolean {
+  if (!Object.hasOwn(ownArguments, name)) return false;
+  const { properties, required } = parameters;
+  if (typeof properties !== 'object' || properties === null) return true;
+  const given = ownArguments[name]!;
+  return (
+    given.every((argument) => Object.hasOwn(properties, argument)) &&
+    (!Array.isArray(required) || required.every((argument) => given.includes(argument)))
+  );
+}
+
+/** For a task that no rule fits: what our tools know about its subject. */
+function gatheringCalls(task: string, offered: ReadonlyMap<string, ToolDescription>): Call[] {
+  const gathering: Call[] = [];
+  const has = (name: string): boolean => offered.has(name) && isOwn(offered.get(name)!);
+  if (has('recall_facts')) gathering.push({ tool: 'recall_facts', arguments: {} });
+  const subject = subjectWords(task);
+  if (has('search_conversations')) {
+    for (const word of subject.slice(0, 2))
+      gathering.push({ tool: 'search_conversations', arguments: { query: word } });
+  }
+  if (has('current_time') && /\b(?:today|now|date|week|month|year|deadline|schedule)\b/i.test(task)) {
+    gathering.push({ tool: 'current_time', arguments: {} });
+  }
+  return gathering;
+}
+
+/** The words of a task that are likeliest to name its subject: names first, then the longest. */
+function subjectWords(task: string): string[] {
+  const words = [...task.slice(0, READ_CHARACTERS).matchAll(/\p{L}[\p{L}\p{N}-]{3,40}/gu)];
+  const isName = (match: RegExpMatchArray): boolean =>
+    /^\p{Lu}/u.test(match[0]) && match.index !== 0 && !/[.?!:\n]\s{0,3}$/.test(task.slice(0, match.index));
+  const ranked = words.toSorted((a, b) => Number(isName(b)) - Number(isName(a)) || b[0].length - a[0].length);
+  return [...new Set(ranked.map(([word]) => word.toLowerCase()))];
+}
+
+const figuresIn = (task: string): string[] =>
+  [...task.slice(0, READ_CHARACTERS).matchAll(/[$€£]?\d[\d.,]{0,20}(?: ?(?:%|percent|million|billion))?/g)]
+    .map(([figure]) => figure.replace(/[.,]{1,5}$/, ''))
+    .slice(0, FIGURES);
 
 function* answer(
   prompt: Prompt,
-  wishes: readonly Wish[],
-  rest: readonly string[],
+  { wishes, calls: planned, lacking, rest }: Plan,
+  content: string,
   outcomes: ReadonlyMap<string, Asked>,
 ): Generator<string> {
   let paragraphs = 0;
   const separator = () => (paragraphs++ === 0 ? '' : '\n\n');
   const told = new Set<string>();
+  if (prompt.purpose === 'task' && wishes.length === 0 && lacking.length === 0 && rest.length > 0) {
+    const own = new Set(planned.map(keyOf));
+    const isAnswered = [...outcomes].some(([key]) => !own.has(key));
+    if (!isAnswered) {
+      const findings = [...outcomes.values()].map(({ tool, args, outcome }) =>
+        answerFrom(tool, args, outcome),
+      );
+      yield reportOn(content, findings, figuresIn(content));
+      return;
+    }
+  }
   for (const wish of wishes) {
     yield separator();
     if (wish.kind !== 'tool') {
@@ -124,12 +349,17 @@ function* answer(
       ? unanswered(wish.tool, prompt.tools)
       : answerFrom(wish.tool, wish.arguments, asked.outcome);
   }
-  // What another model asked for before this one took the turn over.
+  // What the message did not name by a rule of ours, or what another model asked for before this one took over.
   for (const [key, { tool, args, outcome }] of outcomes) {
     if (!told.has(key)) yield separator() + answerFrom(tool, args, outcome);
   }
+  for (const { tool, missing } of lacking) yield separator() + askFor(tool.name, missing);
+  for (const call of planned) {
+    const key = keyOf(call);
+    if (!told.has(key) && !outcomes.has(key)) yield separator() + unanswered(call.tool, prompt.tools);
+  }
   if (paragraphs === 0) yield notUnderstood(prompt.tools);
-  else if (rest.length > 0) yield separator() + partlyUnderstood(rest);
+  else if (rest.length > 0 && outcomes.size === told.size) yield separator() + partlyUnderstood(rest);
 }
 
 interface Asked {
@@ -163,6 +393,6 @@ function outcomesIn(messages: readonly ModelMessage[]): ReadonlyMap<string, Aske
 }
 
 /** Cuts text into words, each with the blanks after it; very long words into parts of them. */
-function* piecesOf(text: Iterable<string>): Generator<string> {
-  for (const part of text) for (const [piece] of part.matchAll(/\S{1,40}\s{0,40}|\s{1,40}/gu)) yield piece;
+function* piecesOf(text: string): Generator<string> {
+  for (const [piece] of text.matchAll(/\S{1,40}\s{0,40}|\s{1,40}/gu)) yield piece;
 }

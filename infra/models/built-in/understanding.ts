@@ -33,6 +33,8 @@ const tool = (name: string, args: Readonly<Record<string, unknown>> = {}): Wish 
   arguments: args,
 });
 
+const READY_MADE = 'assistant|coder|researcher|analyst|writer|planner|critic';
+
 const CATEGORIES = /^(?:personal|work|preference|hobby|relationship|goal|context)$/;
 
 interface Rule {
@@ -74,6 +76,22 @@ const rules: readonly Rule[] = [
     pattern:
       /^(?:help|help me|commands|abilities)$|^what (?:all )?can you do\b|^what (?:are|do) (?:you able|your (?:abilities|capabilities|tools|skills|functions))|^(?:list|show)(?: me)? (?:all )?(?:your |the )?(?:abilities|capabilities|tools|skills|functions|commands)|^how can you help|^what tools do you have|^what do you know how to do/i,
     wish: () => tool('list_abilities'),
+  },
+  {
+    pattern: new RegExp(
+      `^(?:please )?(?:ask|have|get|let|tell) (?:the |my )?(?:agent ([a-z0-9][\\w-]{0,63})|([a-z0-9][\\w-]{0,63}) agent|(${READY_MADE})) (?:to )?(.{1,2000})$`,
+      'i',
+    ),
+    wish: (m) => handOn(group(m, 1) || group(m, 2) || group(m, 3), group(m, 4)),
+  },
+  {
+    pattern:
+      /^(?:please )?(?:delegate|hand|give) (?:this |that |it )?(?:on |over )?to (?:the )?(?:agent )?([a-z0-9][\w-]{0,63})(?: agent)?: ?(.{1,2000})$/i,
+    wish: (m) => handOn(group(m, 1), group(m, 2)),
+  },
+  {
+    pattern: /^(?:please )?delegate (.{1,2000}?) to (?:the )?(?:agent )?([a-z0-9][\w-]{0,63})(?: agent)?$/i,
+    wish: (m) => handOn(group(m, 2), group(m, 1)),
   },
   {
     pattern:
@@ -158,6 +176,9 @@ const rules: readonly Rule[] = [
   },
 ];
 
+const handOn = (agent: string, task: string): Wish =>
+  tool('delegate', { agent: agent.toLowerCase(), task: task.replace(/^["“](.*)["”]$/, '$1') });
+
 function searchFor(subject: string): Wish | null {
   const query = subjectOf(subject);
   return query === '' ? null : tool('search_conversations', { query });
@@ -237,7 +258,7 @@ function wishIn(sentence: string, remembering: boolean): Wish | null {
 }
 
 /** Sentences end at a line's end, or at . ! ? ; before a blank: a decimal point does not end one. */
-function sentencesOf(text: string): readonly string[] {
+export function sentencesOf(text: string): readonly string[] {
   return text
     .replaceAll('’', "'")
     .split(/(?<=[.!?;])\s|\n/)
