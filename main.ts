@@ -56,6 +56,7 @@ import { createMetrics } from './infra/telemetry/metrics.ts';
 import type { Logger } from './infra/telemetry/port.ts';
 import { activityRow } from './projections/activity.ts';
 import { createHistory } from './projections/history.ts';
+import { createGraphql } from './query-service/graphql/server.ts';
 import { chatQueryEndpoints } from './query-service/http/chat.ts';
 import { documentationEndpoints } from './query-service/http/documentation.ts';
 import { identityQueryEndpoints } from './query-service/http/identity.ts';
@@ -286,6 +287,25 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     },
   });
 
+  const graphql = createGraphql({
+    ...live,
+    ...twoWay,
+    describe: twoWay.describeForGraphql,
+    resume: live.streams.resume,
+    readModels,
+    commands,
+    agents,
+    search,
+    settled: (position) => runtime.waitFor(position, config.readYourWritesMs),
+    authenticator,
+    refuseForeign: (headers) => refuseForeign(headers, corsOrigins),
+    answerId: answerIdFor,
+    answerTimeoutMs: config.answerTimeoutMs,
+    defaultModel,
+    metrics,
+    logger,
+    pingMs: 12_000,
+  });
   const { port } = server.address() as AddressInfo;
   const endpoints: Endpoint[] = [
     ...system,
@@ -351,6 +371,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       ...documentationEndpoints(routes, version),
       ...executionStreamEndpoints({ agents, store, streams: live.streams }),
       ...live.endpoints,
+      ...graphql.endpoints,
     );
   }
 
@@ -375,7 +396,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     const routed = app;
     app = (request, response) =>
       socketIo.owns(request.url ?? '') ? socketIo.handle(request, response) : routed(request, response);
-    live.attachWebSockets(server);
+    live.attachWebSockets(server, [graphql.upgrade]);
   }
   let released: Promise<void> | undefined;
   // Whatever turns still record, they record before the log is closed.
@@ -383,6 +404,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   onClose(() => closeServer(server));
   // Before the server, which waits for what is open.
   onClose(() => live.close());
+  onClose(() => graphql.close());
 
   // Where others run the projections, they may be started later.
   if (roles.has('projections')) await caughtUp(await store.head());

@@ -17,8 +17,10 @@ import type { SignalBus } from '../infra/bus/port.ts';
 import type { EventStore } from '../infra/event-store/port.ts';
 import type { CommandBus, CommandMeta } from './command.ts';
 import {
+  changeConversation,
   conversation,
   conversationIdFor,
+  deleteConversation,
   messageIdFor,
   requestInterrupt,
   sendMessage,
@@ -215,6 +217,16 @@ export function createChatCommands(
         signals.publish({ kind: 'interrupt', stream, workId: interrupted });
       }
       return { turnId: interrupted, position };
+    },
+
+    async renameConversation({ conversationId, title }, issuer) {
+      const { position } = await bus.dispatch(changeConversation, { conversationId, title }, metaOf(issuer));
+      return { position };
+    },
+
+    async deleteConversation({ conversationId }, issuer) {
+      const { position } = await bus.dispatch(deleteConversation, { conversationId }, metaOf(issuer));
+      return { position };
     },
   };
 }

@@ -24,6 +24,7 @@ import { internalCommandEndpoints } from '../command-service/http/internal.ts';
 import { operatorCommandEndpoints } from '../command-service/http/operators.ts';
 import { routes } from '../contracts/http/all.ts';
 import { streamExecution } from '../contracts/http/executions.ts';
+import { getGraphql, postGraphql } from '../contracts/http/graphql.ts';
 import * as live from '../contracts/http/live.ts';
 import { isCommand, type RouteContract } from '../contracts/http/route.ts';
 import { getMetrics, systemRoutes } from '../contracts/http/system.ts';
@@ -50,6 +51,8 @@ const queryService = [
     ...identityQueryEndpoints(nothing),
     ...operatorQueryEndpoints(nothing),
     ...searchEndpoints(nothing),
+    { contract: postGraphql },
+    { contract: getGraphql },
   ].map(({ contract }) => contract),
   live.streamTurn,
   live.streamActivity,
@@ -81,6 +84,14 @@ describe('deploy/nginx.conf', () => {
       expect(kind === 'query', keyOf(route)).to.equal(!isCommand(route));
     }
     expect(routes.map(keyOf)).to.include.members([...queryService, ...commandService].map(keyOf));
+  });
+
+  it('keeps a client of Socket.IO with one query node', () => {
+    const named = /upstream odeon_socket_io \{\s*ip_hash;([^}]*)\}/.exec(text)![1]!;
+    const all = /upstream odeon_query \{([^}]*)\}/.exec(text)![1]!;
+    const nodesIn = (block: string) => [...block.matchAll(/server (\S+)/g)].map(([, node]) => node);
+    expect(nodesIn(named)).to.deep.equal(nodesIn(all));
+    expect(text).to.match(/location \^~ \/socket\.io\/ \{\s*proxy_pass http:\/\/odeon_socket_io;/);
   });
 
   it('refuses what is between the processes, and nothing else', () => {
@@ -173,7 +184,7 @@ here('nginx with deploy/nginx.conf', function () {
     // The failures that the tests make do not count.
     const upstream = (ports: number[]) => ports.map((to) => `server 127.0.0.1:${to} max_fails=0;`).join(' ');
     const config = text
-      .replace(/(server query-\d.*\n\s*){2}/, upstream(query))
+      .replace(/(server query-\d.*\n\s*){2}/g, `${upstream(query)} `)
       .replace(/server command:.*/, upstream(command))
       .replace('listen 8080;', `listen 127.0.0.1:${port}; listen unix:${folder}/socket;`)
       .replace('access_log /dev/stdout;', `access_log off; ${temporary}`)

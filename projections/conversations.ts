@@ -42,6 +42,7 @@ export const conversations = projection<ConversationDocument>('conversations', {
   // Lists are in the order of the events that last changed each: times have ties, positions do not. Luna asks by
   // `archived` and ZERG by `status`, for one owner or for everybody.
   indexes: [
+    ['id'],
     ['owner', 'kind', 'archived', 'position'],
     ['owner', 'kind', 'status', 'position'],
     ['kind', 'archived', 'position'],

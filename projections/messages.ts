@@ -48,10 +48,7 @@ const answer = (
 export const messages = projection<MessageDocument>('messages', {
   version: 3,
   document: messageDocument,
-  indexes: [
-    ['conversationId', 'revision'],
-    ['owner', 'position'],
-  ],
+  indexes: [['id'], ['conversationId', 'revision'], ['owner', 'position']],
   on: {
     MessageSent: {
       id,

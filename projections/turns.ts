@@ -50,7 +50,15 @@ export const turns = projection<TurnDocument>('turns', {
   version: 3,
   document: turnDocument,
   // Of turns that are under way there are few; of an agent's, an owner's or all runs the latest are asked for.
-  indexes: [['status'], ['agentId', 'owner', 'runAt'], ['agentId', 'runAt'], ['owner', 'runAt'], ['runAt']],
+  indexes: [
+    ['status'],
+    ['agentId', 'owner', 'status'],
+    ['agentId', 'status'],
+    ['agentId', 'owner', 'runAt'],
+    ['agentId', 'runAt'],
+    ['owner', 'runAt'],
+    ['runAt'],
+  ],
   on: {
     MessageSent: {
       id,

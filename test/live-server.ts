@@ -204,6 +204,8 @@ export async function startLiveServer(
         issued.push({ command: 'interrupt', input, issuer });
         return { turnId: null, position: null };
       },
+      renameConversation: () => Promise.reject(new Error('no live feed renames a conversation')),
+      deleteConversation: () => Promise.reject(new Error('no live feed deletes a conversation')),
     },
     settled: async (position) => void settled.push(position),
     activityRow: (event) =>

@@ -3,8 +3,10 @@ import type { ChatCommands } from '../../contracts/commands/conversation.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import {
   passConversation,
+  passDeletion,
   passInterrupt,
   passMessage,
+  passRename,
   refusalToSend,
 } from '../../contracts/http/internal.ts';
 import { type Endpoint, endpoint, type JsonAnswer } from '../../infra/http/port.ts';
@@ -19,6 +21,8 @@ export const internalCommandEndpoints = ({ commands }: InternalCommandDependenci
   endpoint(passConversation, ({ body }) => outcomeOf(commands.startConversation(body.input, body.issuer))),
   endpoint(passMessage, ({ body }) => outcomeOf(commands.sendMessage(body.input, body.issuer))),
   endpoint(passInterrupt, ({ body }) => outcomeOf(commands.interrupt(body.input, body.issuer))),
+  endpoint(passRename, ({ body }) => outcomeOf(commands.renameConversation(body.input, body.issuer))),
+  endpoint(passDeletion, ({ body }) => outcomeOf(commands.deleteConversation(body.input, body.issuer))),
 ];
 
 async function outcomeOf(command: Promise<unknown>): Promise<JsonAnswer> {

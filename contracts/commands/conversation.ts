@@ -116,4 +116,13 @@ export interface ChatCommands {
     input: { conversationId: string; turnId: string | null },
     issuer: Issuer,
   ): Promise<{ turnId: string | null; position: Position | null }>;
+  /** `position` null: it had the title already. */
+  renameConversation(
+    input: { conversationId: string; title: string },
+    issuer: Issuer,
+  ): Promise<{ position: Position | null }>;
+  deleteConversation(
+    input: { conversationId: string },
+    issuer: Issuer,
+  ): Promise<{ position: Position | null }>;
 }

@@ -4,6 +4,7 @@ import { agentChatRoutes } from './agent-chat.ts';
 import { agentRoutes } from './agents.ts';
 import { documentationRoutes } from './documentation.ts';
 import { executionRoutes } from './executions.ts';
+import { graphqlRoutes } from './graphql.ts';
 import { administration, luna, zerg } from './identity.ts';
 import { internalRoutes } from './internal.ts';
 import * as live from './live.ts';
@@ -25,6 +26,7 @@ export const routes: readonly RouteContract[] = [
   ...lunaChatRoutes,
   ...zergChatRoutes,
   ...agentChatRoutes,
+  ...graphqlRoutes,
   ...openAiRoutes,
   ...serviceRoutes,
   ...agentRoutes,

@@ -77,6 +77,7 @@ export const messageOutcome = outcome(
 export const interruptOutcome = outcome(
   z.strictObject({ turnId: z.string().nullable(), position: position.nullable() }),
 );
+export const changeOutcome = outcome(z.strictObject({ position: position.nullable() }));
 
 // ── routes ────────────────────────────────────────────────────────────────
 // What is in a command is checked by the command itself, so that its refusals are the same on every way.
@@ -136,4 +137,30 @@ export const passInterrupt = route({
   answers: { 200: interruptOutcome },
 });
 
-export const internalRoutes = [passConversation, passMessage, passInterrupt] as const;
+export const passRename = route({
+  surface: 'odeon',
+  method: 'POST',
+  path: '/internal/commands/rename-conversation',
+  summary: 'Renames a conversation on behalf of a user whom the calling process has checked.',
+  access: 'service',
+  body: z.strictObject({ input: z.strictObject({ conversationId: z.string(), title: z.string() }), issuer }),
+  answers: { 200: changeOutcome },
+});
+
+export const passDeletion = route({
+  surface: 'odeon',
+  method: 'POST',
+  path: '/internal/commands/delete-conversation',
+  summary: 'Deletes a conversation on behalf of a user whom the calling process has checked.',
+  access: 'service',
+  body: z.strictObject({ input: z.strictObject({ conversationId: z.string() }), issuer }),
+  answers: { 200: changeOutcome },
+});
+
+export const internalRoutes = [
+  passConversation,
+  passMessage,
+  passInterrupt,
+  passRename,
+  passDeletion,
+] as const;

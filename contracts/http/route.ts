@@ -59,10 +59,16 @@ export interface RouteContract<
   readonly body?: Body;
   /** How the body is written. Default: JSON. `form`: application/x-www-form-urlencoded, or JSON. */
   readonly bodyType?: 'json' | 'form';
-  /** A request that changes nothing though its method is not GET: a search whose question is in the body. */
+  /**
+   * Served where it is read though its method is not GET: a search whose question is in the body; GraphQL, whose
+   * mutations are passed on as commands.
+   */
   readonly reads?: true;
-  /** `openai`: its clients read `error.message`, `error.type`, `error.param` and `error.code`. */
-  readonly errors?: 'openai';
+  /**
+   * `openai`: its clients read `error.message`, `error.type`, `error.param` and `error.code`. `graphql`: they read
+   * `errors`, of which each has a `message` and `extensions.code`.
+   */
+  readonly errors?: 'openai' | 'graphql';
   /** Which of the rate limits counts it; without one, none does. */
   readonly rateLimit?: RateLimitClass;
   /** For the API document: a request and its answer as they really were. */

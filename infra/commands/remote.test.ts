@@ -112,6 +112,8 @@ const every = (act: () => Promise<never>): ChatCommands => ({
   startConversation: act,
   sendMessage: act,
   interrupt: act,
+  renameConversation: act,
+  deleteConversation: act,
 });
 const never = () => Promise.reject(new Error('it was carried out'));
 
@@ -193,6 +195,14 @@ describe('Commands that are passed on to the command service', () => {
           arrived.push(command);
           return { turnId: null, position: null };
         },
+        renameConversation: async (...command) => {
+          arrived.push(command);
+          return { position: '17-5' };
+        },
+        deleteConversation: async (...command) => {
+          arrived.push(command);
+          return { position: '17-6' };
+        },
       }),
     );
     const commands = remote(`${service.url}/`);
@@ -206,11 +216,17 @@ describe('Commands that are passed on to the command service', () => {
     expect(await commands.sendMessage(asked, by)).to.deep.equal(sent);
     const interrupt = { conversationId: '0123456789ab', turnId: null };
     expect(await commands.interrupt(interrupt, by)).to.deep.equal({ turnId: null, position: null });
+    const renaming = { conversationId: '0123456789ab', title: 'Tides' };
+    expect(await commands.renameConversation(renaming, by)).to.deep.equal({ position: '17-5' });
+    const deletion = { conversationId: '0123456789ab' };
+    expect(await commands.deleteConversation(deletion, by)).to.deep.equal({ position: '17-6' });
     expect(arrived).to.deep.equal([
       [beginning, by],
       [message, by],
       [asked, by],
       [interrupt, by],
+      [renaming, by],
+      [deletion, by],
     ]);
     expect(service.logged.join()).to.include(by.correlationId);
   });

@@ -6,13 +6,16 @@ import type { z } from 'zod';
 import type { ChatCommands, Issuer } from '../../contracts/commands/conversation.ts';
 import { Refusal } from '../../contracts/errors.ts';
 import {
+  changeOutcome,
   conversationOutcome,
   interruptOutcome,
   issuerToSend,
   messageOutcome,
   passConversation,
+  passDeletion,
   passInterrupt,
   passMessage,
+  passRename,
   refusalFrom,
   type SentRefusal,
 } from '../../contracts/http/internal.ts';
@@ -164,6 +167,18 @@ export function createRemoteChatCommands({
       pass(
         { route: passInterrupt, outcome: interruptOutcome },
         { conversationId, turnId } satisfies z.input<typeof passInterrupt.body & {}>['input'],
+        issuer,
+      ),
+    renameConversation: ({ conversationId, title }, issuer) =>
+      pass(
+        { route: passRename, outcome: changeOutcome },
+        { conversationId, title } satisfies z.input<typeof passRename.body & {}>['input'],
+        issuer,
+      ),
+    deleteConversation: ({ conversationId }, issuer) =>
+      pass(
+        { route: passDeletion, outcome: changeOutcome },
+        { conversationId } satisfies z.input<typeof passDeletion.body & {}>['input'],
         issuer,
       ),
   };

@@ -124,8 +124,21 @@ const openai: Render = (failure, issues) => {
   return { ...body, error: { message, type, param, code: failure.code } };
 };
 
+/** The words that GraphQL's clients look for, where they are others than Agent Chat's. */
+const graphqlCodes: Readonly<Record<string, string>> = {
+  UNAUTHORIZED: 'UNAUTHENTICATED',
+  INTERNAL_ERROR: 'INTERNAL',
+};
+/** Agent Chat's body, with `errors` as GraphQL's clients read them. */
+const graphql: Render = (failure, issues) => {
+  const body = agentChat(failure, issues);
+  const { success: _, error: message, code, ...details } = body;
+  const extensions = { code: graphqlCodes[failure.code] ?? code, ...details };
+  return { ...body, errors: [{ message, extensions }] };
+};
+
 /** In whose words a refusal is said. */
-export type ErrorStyle = RouteSurface | 'openai';
+export type ErrorStyle = RouteSurface | 'openai' | 'graphql';
 const styles: Readonly<Record<ErrorStyle, Render>> = {
   luna,
   odeon: luna,
@@ -133,6 +146,7 @@ const styles: Readonly<Record<ErrorStyle, Render>> = {
   trinity,
   'agent-chat': agentChat,
   openai,
+  graphql,
 };
 
 export function renderFailure(style: ErrorStyle, failure: Failure, correlationId: string): JsonAnswer {

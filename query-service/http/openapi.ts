@@ -56,10 +56,17 @@ const errors = {
       ...agentChatFields,
     })
     .meta({ id: 'OpenAiError' }),
+  graphql: z
+    .looseObject({
+      errors: z.array(
+        z.looseObject({ message: z.string(), extensions: z.looseObject({ code: z.string() }).optional() }),
+      ),
+    })
+    .meta({ id: 'GraphqlError' }),
   zerg: z
     .looseObject({ ok: z.literal(false), error: z.string() })
     .meta({ id: 'ZergError', example: { ok: false, error: 'Session not found.' } }),
-} satisfies Record<RouteSurface | 'openai', z.ZodType>;
+} satisfies Record<RouteSurface | 'openai' | 'graphql', z.ZodType>;
 
 const statuses: Readonly<Record<number, string>> = {
   200: 'Done.',
