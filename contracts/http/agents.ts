@@ -212,6 +212,11 @@ export const setAgentModel = route({
   answers: {
     200: z.strictObject({ status: z.literal('success'), model: z.string(), note: z.string() }),
   },
+  example: {
+    params: { name: 'scout' },
+    body: { model: 'nano' },
+    answer: { status: 'success', model: 'nano', note: 'Used from the next message on.' },
+  },
 });
 
 export const agentRoutes = [

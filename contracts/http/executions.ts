@@ -384,6 +384,18 @@ export const submitTask = route({
   body: taskBody,
   repeat: 'derived',
   keyScope: 'name',
+  example: {
+    params: { name: 'research-agent' },
+    body: { message: 'Generate a report on Q1 sales data', async_mode: true },
+    answer: {
+      status: 'accepted',
+      execution_id: 'turn_d3110c687507d45f2741e9f4',
+      agent_name: 'researcher',
+      message: 'The agent works on it.',
+      async_mode: true,
+      session_id: '5d6ebccda614',
+    },
+  },
   answers: {
     200: z.union([taskAccepted, taskResult]),
     409: requestInProgress,
