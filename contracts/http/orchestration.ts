@@ -182,6 +182,8 @@ export function renderProgress(
   };
 }
 
+/** The agent is named, and nothing was started. */
+const noSuchAgent = z.looseObject({ success: z.literal(false), error: z.string(), code: z.string() });
 const orchestrationParams = z.object({ id: z.string() });
 
 export const orchestrateAgents = route({
@@ -199,7 +201,7 @@ export const orchestrateAgents = route({
     context,
     options: z.strictObject({ parallel: z.boolean().default(true), timeout }).prefault({}),
   }),
-  answers: { 202: agentChatOrchestration },
+  answers: { 202: agentChatOrchestration, 404: noSuchAgent },
   example: {
     body: {
       task: 'Analyze sales data and generate report',
@@ -371,12 +373,13 @@ export function renderDelegation(doc: OrchestrationDocument): z.infer<typeof lun
 }
 
 /** Nothing is lost: where it can be followed. */
-const goesOn = z.strictObject({
+const goesOn = z.looseObject({
   error: z.string(),
   executionId: z.string().optional(),
   conversationId: z.string().optional(),
   orchestrationId: z.string().optional(),
 });
+const notFound = z.looseObject({ error: z.string() });
 const parentExecutionId = z.string().max(100).optional();
 
 export const executeAgent = route({
@@ -406,7 +409,7 @@ export const executeAgent = route({
       error: 'agent and agentName name different agents',
       path: ['agentName'],
     }),
-  answers: { 200: lunaExecution, 503: goesOn, 504: goesOn },
+  answers: { 200: lunaExecution, 404: notFound, 503: goesOn, 504: goesOn },
   repeat: 'derived',
   example: {
     body: { agent: 'researcher', task: 'What speaks for moving the launch to May?', useSanhedrin: false },
@@ -436,6 +439,7 @@ export const orchestrateAbilities = route({
       orchestrationId: z.string(),
       costUsd: z.number().nullable(),
     }),
+    404: notFound,
     503: goesOn,
     504: goesOn,
   },
