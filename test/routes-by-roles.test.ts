@@ -56,7 +56,13 @@ const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'PUT /api/agents/:name/model': () => ({ model: 'nano' }),
   'POST /api/agents/:name/task': () => ({ message: 'hello', async_mode: true }),
   'POST /api/search': () => ({ query: 'hello' }),
+  'POST /api/chat/completions': () => ({ messages: [{ role: 'user', content: 'hello' }] }),
+  'POST /api/chat/stream': () => ({ messages: [{ role: 'user', content: 'hello' }] }),
+  'PATCH /api/conversations/:id': () => ({ title: 'Changed' }),
+  'POST /graphql': () => ({ query: '{ conversations { id } }' }),
   'POST /internal/commands/send-message': () => ({ input: {}, issuer: {} }),
+  'POST /internal/commands/rename-conversation': () => ({ input: {}, issuer: {} }),
+  'POST /internal/commands/delete-conversation': () => ({ input: {}, issuer: {} }),
   'POST /internal/commands/interrupt': () => ({ input: {}, issuer: {} }),
 };
 /** Log in and out without a caller: their own tests say what they do. */
@@ -164,6 +170,7 @@ describe('routes × roles', () => {
       .replace(':turnId', things.turn)
       .replace(':stream', `conversation-${things.conversation}`)
       .replace(':name', 'messages')
+      .replace(':model', 'pro')
       .replace(/^\/api\/users\/:id/, `/api/users/${adaId}`)
       .replace(/^\/api\/api-keys\/:id/, `/api/api-keys/${things.key}`)
       .replace(':id', things.conversation);

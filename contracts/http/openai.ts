@@ -67,12 +67,12 @@ const tool = z.object({
 const between = (least: number, most: number) => z.number().min(least).max(most).nullish();
 
 const requestFields = {
-  model: z.string().max(200).nullish().meta({
+  model: text.max(200).nullish().meta({
     description:
       'A model of a provider, a route (`nano`, `pro`, `tools`), an agent (`agent:<name>`), or `default` (also: nothing).',
   }),
   messages: z.array(chatMessage).min(1, 'messages is empty').max(10_000),
-  conversation_id: z.string().max(200).nullish().meta({
+  conversation_id: text.max(200).nullish().meta({
     description:
       'Continues the conversation: of `messages` only what follows the last one of the assistant is new.',
   }),
@@ -380,12 +380,12 @@ export const listModels = route({
 export const getModel = route({
   surface: 'agent-chat',
   method: 'GET',
-  path: '/api/models/:id',
+  path: '/api/models/:model',
   summary: 'One of them. The slash of `provider/model` is written %2F.',
   access: ['chat:read', 'chat:write'],
   errors: 'openai',
   rateLimit: 'default',
-  params: z.object({ id: z.string() }),
+  params: z.object({ model: z.string() }),
   answers: { 200: openAiModel.extend(agentChatModel.shape), 404: unanswered },
 });
 

@@ -8,6 +8,9 @@ export interface Feature {
   readonly endpoint: string | null;
 }
 
+/** No route of the table: the live feeds serve it in every process that has them. */
+const SOCKET_IO = '/socket.io';
+
 /** The words of Agent Chat's document where it has some; whatever begins so makes the feature. */
 const known: readonly (readonly [name: string, path: string])[] = [
   ['OpenAI-Compatible Chat', '/api/chat/completions'],
@@ -18,6 +21,7 @@ const known: readonly (readonly [name: string, path: string])[] = [
   ['Agentic Workflows', '/api/agents/orchestrate'],
   ['Deliberations', '/api/autonomous'],
   ['GraphQL', '/graphql'],
+  ['Socket.IO', SOCKET_IO],
   ['Live Activity', '/api/activity/stream'],
   ['Enterprise Security', '/api/auth'],
   ['Audit Log', '/api/log'],
@@ -35,6 +39,7 @@ const places: Readonly<Record<string, string>> = {
   search: '/api/search',
   agents: '/api/agents',
   graphql: '/graphql',
+  socketio: SOCKET_IO,
   cli: '/api/cli',
   activity: '/api/activity',
   documentation: '/docs',
@@ -43,6 +48,7 @@ const places: Readonly<Record<string, string>> = {
 };
 
 const isServed = (routes: readonly RouteContract[], place: string): boolean =>
+  place === SOCKET_IO ||
   routes.some(({ path, access }) => access !== 'service' && (path === place || path.startsWith(`${place}/`)));
 
 export const featuresOf = (routes: readonly RouteContract[]): readonly Feature[] =>

@@ -78,7 +78,7 @@ export function modelQueryEndpoints({ models, agents }: ModelQueryDependencies):
       return { status: 200, body };
     }),
 
-    endpoint(openai.getModel, async ({ params: { id }, context }) => {
+    endpoint(openai.getModel, async ({ params: { model: id }, context }) => {
       const all = await everything(callerOf(context));
       const found = all.find(
         ({ shown }) => shown.id === id || (shown.kind === 'model' && shown.answered_by === id),
