@@ -22,8 +22,8 @@ const QUERIES = 200;
 const BATCH = 500;
 const NEAREST = 10;
 const OWNER = 'owner';
-/** p50 of a search, and the share of the ten nearest that it finds. */
-const P50_TARGET_MS = 50;
+/** How much faster than exact search it is to be, words and ranking included; and what share of its ten it finds. */
+const SPEED_TARGET = 1.5;
 const RECALL_TARGET = 0.95;
 
 const people = 'my sister|the new client|our accountant|a neighbour|the landlord|my old teacher|the whole team|a customer in Oslo|the night nurse|my running partner'.split('|'); // biome-ignore format: lists
@@ -179,7 +179,7 @@ export async function benchSearch(): Promise<BenchResult[]> {
     });
     const [p50, exactP50] = [percentile(searches, 0.5), percentile(floor, 0.5)];
     return [
-      { ...figure('p50, beside exact kNN of sqlite-vec', p50, exactP50), target: exactP50 / P50_TARGET_MS },
+      { ...figure('p50, beside exact kNN of sqlite-vec', p50, exactP50), target: SPEED_TARGET },
       figure('p99, beside exact kNN of sqlite-vec', percentile(searches, 0.99), percentile(floor, 0.99)),
       figure('p50 with the query’s embedding', percentile(whole, 0.5), null),
       figure('p99 with the query’s embedding', percentile(whole, 0.99), null),
