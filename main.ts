@@ -36,11 +36,13 @@ import { openDeployment } from './deployment.ts';
 import { createAuthenticator } from './infra/auth/authenticator.ts';
 import { createSessionCookies } from './infra/auth/cookies.ts';
 import { type Keys, keysFromEnvironment, openKeys } from './infra/auth/keys.ts';
+import { createLinkTokens } from './infra/auth/link-tokens.ts';
 import { createLoginLimiter } from './infra/auth/login-limiter.ts';
 import { createPasswords } from './infra/auth/passwords.ts';
 import type { Tokens } from './infra/auth/port.ts';
 import { createServiceTokens } from './infra/auth/service-tokens.ts';
 import { createTokens } from './infra/auth/tokens.ts';
+import { createVisitors } from './infra/auth/visitors.ts';
 import { createRemoteChatCommands } from './infra/commands/remote.ts';
 import { createEngines } from './infra/engines/engines.ts';
 import { createHttpServer } from './infra/http/node-server.ts';
@@ -63,6 +65,7 @@ import { identityQueryEndpoints } from './query-service/http/identity.ts';
 import { modelQueryEndpoints } from './query-service/http/models.ts';
 import { operatorQueryEndpoints } from './query-service/http/operators.ts';
 import { orchestrationQueryEndpoints } from './query-service/http/orchestration.ts';
+import { publicLinkStreamEndpoints } from './query-service/http/public-links.ts';
 import { searchEndpoints } from './query-service/http/search.ts';
 import { systemEndpoints } from './query-service/http/system.ts';
 import { executionStreamEndpoints } from './query-service/live/executions.ts';
@@ -223,6 +226,8 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     attempts: config.loginAttempts,
     windowMinutes: config.loginWindowMinutes,
   });
+  const linkTokens = createLinkTokens({ secret: keys.secret('public links') });
+  const visitors = createVisitors({ tokens: linkTokens, readModels });
 
   // ── what is done ──────────────────────────────────────────────────────
   const bus = createCommandBus({
@@ -241,6 +246,8 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   const models = createModels(config.models);
   const [first] = models.candidates(null, 'pro').models;
   const defaultModel = `${first?.provider}/${first?.model}`;
+  const contextWindow = (model: string | null) => models.candidates(model, 'pro').models[0]!.contextWindow;
+  const history = createHistory(store);
   const tools = createTools(models, agents);
   const settle = {
     position: () => runtime.position(),
@@ -332,6 +339,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         serves: models.serves,
         answerTimeoutMs,
         defaultModel,
+        ...{ history, contextWindow, linkTokens, visitors },
       }),
       ...identityCommandEndpoints({
         bus,
@@ -356,7 +364,8 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       ...chatQueryEndpoints({
         readModels,
         store,
-        history: createHistory(store),
+        history,
+        ...{ contextWindow, linkTokens, visitors },
         agents,
         modelNames: models.list().map(({ provider, model }) => `${provider}/${model}`),
         serves: models.serves,
@@ -370,6 +379,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       ...(search === null ? [] : searchEndpoints(search)),
       ...documentationEndpoints(routes, version),
       ...executionStreamEndpoints({ agents, store, streams: live.streams }),
+      ...publicLinkStreamEndpoints({ readModels, store, linkTokens, visitors, streams: live.streams }),
       ...live.endpoints,
       ...graphql.endpoints,
     );

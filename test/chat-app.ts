@@ -37,10 +37,14 @@ import { agentRoutes } from '../contracts/http/agents.ts';
 import { executionRoutes } from '../contracts/http/executions.ts';
 import { lunaChatRoutes } from '../contracts/http/luna.ts';
 import { operatorRoutes } from '../contracts/http/operators.ts';
+import { publicLinkRoutes } from '../contracts/http/public-links.ts';
 import { type RouteContract, type RouteSurface, rolePermissions } from '../contracts/http/route.ts';
+import { trinityRoutes } from '../contracts/http/trinity.ts';
 import { zergChatRoutes } from '../contracts/http/zerg.ts';
 import type { TurnEnd, TurnFeeds } from '../contracts/live/feeds.ts';
+import { createLinkTokens } from '../infra/auth/link-tokens.ts';
 import type { Authenticator } from '../infra/auth/port.ts';
+import { createVisitors, type VisitorLimits } from '../infra/auth/visitors.ts';
 import type { SignalBus } from '../infra/bus/port.ts';
 import type { EventStore } from '../infra/event-store/port.ts';
 import { openSqliteEventStore } from '../infra/event-store/sqlite.ts';
@@ -134,6 +138,8 @@ const routes: readonly RouteContract[] = [
   ...zergChatRoutes,
   ...agentChatRoutes,
   ...operatorRoutes,
+  ...trinityRoutes,
+  ...publicLinkRoutes,
 ];
 const issue = z.object({ type: z.string(), loc: z.array(z.unknown()), msg: z.string().min(1) });
 const failures: Readonly<Record<RouteSurface, z.ZodType>> = {
@@ -168,7 +174,15 @@ function hold(method: string, path: string, status: number, body: unknown): void
   expect(schema.parse(body), `${method} ${path}`).to.deep.equal(body);
 }
 
-export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Partial<TurnFeeds> } = {}) {
+export interface ChatAppOptions {
+  readonly answerTimeoutMs?: number;
+  readonly feeds?: Partial<TurnFeeds>;
+  /** For links that expire. */
+  readonly now?: () => number;
+  readonly visitorLimits?: Partial<VisitorLimits>;
+}
+
+export async function serveChat(options: ChatAppOptions = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'odeon-chat-'));
   const store = withCatalogue(await openSqliteEventStore({ directory }));
   const readModels = await openSqliteReadModels({ file: join(directory, 'read-models.db') });
@@ -194,6 +208,10 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
   const feeds = { ...logFeeds(store), ...options.feeds };
   const { answerTimeoutMs = 10_000 } = options;
   const history = createHistory(store);
+  const { now = Date.now, visitorLimits = {} } = options;
+  const linkTokens = createLinkTokens({ secret: Buffer.alloc(32, 7) });
+  const visitors = createVisitors({ tokens: linkTokens, readModels, limits: visitorLimits, now });
+  const shared = { linkTokens, visitors, contextWindow: () => 8_192 };
   const app = createHttpApp({
     endpoints: [
       ...chatCommandEndpoints({
@@ -206,11 +224,13 @@ export async function serveChat(options: { answerTimeoutMs?: number; feeds?: Par
         ...{ toolNames: TOOLS, serves: (model: string) => model === DEFAULT_MODEL },
         answerTimeoutMs,
         defaultModel: DEFAULT_MODEL,
+        ...{ ...shared, history, now },
       }),
       ...chatQueryEndpoints({
         readModels,
         store,
         history,
+        ...shared,
         agents,
         ...{ modelNames: [DEFAULT_MODEL], serves: (model: string) => model === DEFAULT_MODEL },
         defaultModel: DEFAULT_MODEL,

@@ -5,7 +5,9 @@ import { type AgentCommandDependencies, agentCommandEndpoints } from './agents.t
 import { type ExecutionCommandDependencies, executionCommandEndpoints } from './executions.ts';
 import { type LunaCommandDependencies, lunaChatCommandEndpoints } from './luna.ts';
 import { type OpenAiCommandDependencies, openAiCommandEndpoints } from './openai.ts';
+import { type PublicLinkCommandDependencies, publicLinkCommandEndpoints } from './public-links.ts';
 import { createAgentRuns } from './runs.ts';
+import { type TrinityCommandDependencies, trinityCommandEndpoints } from './trinity.ts';
 import { type ZergCommandDependencies, zergChatCommandEndpoints } from './zerg.ts';
 
 export type ChatCommandDependencies = LunaCommandDependencies &
@@ -13,7 +15,9 @@ export type ChatCommandDependencies = LunaCommandDependencies &
   AgentChatCommandDependencies &
   OpenAiCommandDependencies &
   AgentCommandDependencies &
-  Omit<ExecutionCommandDependencies, 'runs'>;
+  Omit<ExecutionCommandDependencies, 'runs'> &
+  Omit<TrinityCommandDependencies, 'runs'> &
+  Omit<PublicLinkCommandDependencies, 'runs'>;
 
 export function chatCommandEndpoints(dependencies: ChatCommandDependencies): Endpoint[] {
   const deps = { ...dependencies, runs: createAgentRuns(dependencies) };
@@ -24,5 +28,7 @@ export function chatCommandEndpoints(dependencies: ChatCommandDependencies): End
     ...openAiCommandEndpoints(deps),
     ...agentCommandEndpoints(deps),
     ...executionCommandEndpoints(deps),
+    ...trinityCommandEndpoints(deps),
+    ...publicLinkCommandEndpoints(deps),
   ];
 }

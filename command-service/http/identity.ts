@@ -10,6 +10,7 @@ import {
   toZergUser,
   zerg,
 } from '../../contracts/http/identity.ts';
+import { getToken } from '../../contracts/http/trinity.ts';
 import type {
   Authenticator,
   LoginLimiter,
@@ -152,6 +153,12 @@ export function identityCommandEndpoints(dependencies: IdentityCommandDependenci
         body: { ok: true, data: { logged_out: true } },
         headers: { 'Set-Cookie': cookies.end('zerg') },
       };
+    }),
+
+    // ── Trinity ───────────────────────────────────────────────────────────
+    endpoint(getToken, async ({ body, context }) => {
+      const given = await authentication.logIn({ account: body.username, password: body.password }, context);
+      return { status: 200, body: { access_token: given.accessToken, token_type: 'bearer' } };
     }),
 
     // ── users ─────────────────────────────────────────────────────────────

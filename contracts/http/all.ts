@@ -12,10 +12,12 @@ import { lunaChatRoutes } from './luna.ts';
 import { openAiRoutes } from './openai.ts';
 import { operatorRoutes } from './operators.ts';
 import { orchestrationRoutes } from './orchestration.ts';
+import { publicLinkRoutes } from './public-links.ts';
 import type { RouteContract } from './route.ts';
 import { searchRoutes } from './search.ts';
 import { serviceRoutes } from './services.ts';
 import { systemRoutes } from './system.ts';
+import { trinityRoutes } from './trinity.ts';
 import { zergChatRoutes } from './zerg.ts';
 
 export const routes: readonly RouteContract[] = [
@@ -31,6 +33,8 @@ export const routes: readonly RouteContract[] = [
   ...serviceRoutes,
   ...agentRoutes,
   ...executionRoutes,
+  ...trinityRoutes,
+  ...publicLinkRoutes,
   ...orchestrationRoutes,
   ...searchRoutes,
   live.streamTurn,

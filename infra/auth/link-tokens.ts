@@ -1,19 +1,6 @@
-/**
- * What visitors of public links hold. All of it is made from ids and a key of the deployment, so that nothing of it
- * has to be kept: a link's token can be shown again, and a visitor's session be known again.
- */
+/** What the owners of public links and their visitors hold. */
 import { createHmac, timingSafeEqual } from 'node:crypto';
-
-export interface LinkTokens {
-  /** 192 bits, base64url. */
-  token(linkId: string): string;
-  /** What the log keeps of a token: 64 hexadecimal digits. */
-  hash(token: string): string;
-  /** The conversation's id and 128 bits that only this deployment can make. */
-  session(linkId: string, conversationId: string): string;
-  /** The conversation of a session of this link; null for whatever is none. */
-  conversationOf(linkId: string, session: string): string | null;
-}
+import type { LinkTokens } from './port.ts';
 
 const TOKEN_BYTES = 24;
 const SESSION_BYTES = 16;

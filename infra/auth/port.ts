@@ -1,6 +1,7 @@
 /** Who is asking: one check of credentials for every transport, and what passwords, tokens and keys are made of. */
 import type { Caller } from '../../contracts/caller.ts';
 import type { Role } from '../../contracts/events/identity.ts';
+import type { AgentDocument, PublicLinkDocument } from '../../contracts/read-models/documents.ts';
 
 /** As they came in, unparsed. */
 export interface Credentials {
@@ -140,4 +141,35 @@ export interface ServiceTokens {
     authorization: string | undefined,
     call: Pick<ServiceCall, 'method' | 'path'>,
   ): string | ((body: Uint8Array) => boolean);
+}
+
+/**
+ * What the owners of public links and their visitors hold. All of it is made from ids and a key of the deployment, so
+ * that nothing of it has to be kept: a link's token can be shown again, and a visitor's session be known again.
+ */
+export interface LinkTokens {
+  /** 192 bits, base64url. */
+  token(linkId: string): string;
+  /** What the log keeps of a token: 64 hexadecimal digits. */
+  hash(token: string): string;
+  /** The conversation's id and 128 bits that only this deployment can make. */
+  session(linkId: string, conversationId: string): string;
+  /** The conversation of a session of this link; null for whatever is none. */
+  conversationOf(linkId: string, session: string): string | null;
+}
+
+/** A link that holds now. */
+export interface OpenLink {
+  readonly link: PublicLinkDocument;
+  readonly agent: AgentDocument;
+  /** In whose name the visitor acts: the link's owner, who may read and write chats and nothing else. */
+  readonly caller: Caller;
+}
+
+/** Who comes by a public link. Both throw Refusal RATE_LIMIT_EXCEEDED when too many have come. */
+export interface Visitors {
+  /** The link of a token, for who looks; null, after as much work, whatever is wrong with it. */
+  look(token: string, address: string): Promise<OpenLink | null>;
+  /** The same for who does something. */
+  act(token: string, address: string): Promise<OpenLink | null>;
 }

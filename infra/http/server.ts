@@ -488,6 +488,8 @@ const surfacesByPath: readonly (readonly [prefix: string, surface: RouteSurface]
   ['/api/v1/', 'zerg'],
   ['/api/agents', 'trinity'],
   ['/api/public/', 'trinity'],
+  ['/api/activities/', 'trinity'],
+  ['/api/executions', 'trinity'],
   ['/api/token', 'trinity'],
   ['/api/chat/completions', 'agent-chat'],
   ['/api/chat/stream', 'agent-chat'],

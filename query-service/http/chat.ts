@@ -9,9 +9,15 @@ import { type ExecutionQueryDependencies, executionQueryEndpoints } from './exec
 import { lunaChatQueryEndpoints } from './luna.ts';
 import { createMachine } from './machine.ts';
 import { parityEndpoints } from './parity.ts';
+import { type PublicLinkQueryDependencies, publicLinkQueryEndpoints } from './public-links.ts';
+import { type TrinityQueryDependencies, trinityQueryEndpoints } from './trinity.ts';
 import { zergChatQueryEndpoints } from './zerg.ts';
 
-export interface ChatQueryDependencies extends AgentQueryDependencies, ExecutionQueryDependencies {
+export interface ChatQueryDependencies
+  extends AgentQueryDependencies,
+    ExecutionQueryDependencies,
+    Pick<TrinityQueryDependencies, 'contextWindow'>,
+    Pick<PublicLinkQueryDependencies, 'linkTokens' | 'visitors'> {
   readonly agents: AgentQueryDependencies['agents'] & ExecutionQueryDependencies['agents'];
   readonly store: Pick<EventStore, 'end' | 'positionAt' | 'readStream'>;
   readonly history: History;
@@ -28,6 +34,8 @@ export function chatQueryEndpoints(deps: ChatQueryDependencies): Endpoint[] {
     ...agentChatQueryEndpoints({ ...asOf, defaultModel }),
     ...agentQueryEndpoints(deps),
     ...executionQueryEndpoints(deps),
+    ...trinityQueryEndpoints({ ...deps, ...asOf }),
+    ...publicLinkQueryEndpoints({ ...deps, ...asOf }),
     ...parityEndpoints(asOf),
   ];
 }

@@ -193,10 +193,11 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
 
   return {
     turnFeeds: {
-      streamTurn(response, { conversationId, turnId, after, headers = {}, format = { name: 'luna' } }) {
+      async streamTurn(response, turn) {
+        const { conversationId, turnId, after, headers = {}, format = { name: 'luna' }, last } = turn;
         const feed = turnFeed(format, { conversationId, turnId });
-        const start = { cursor: { position: after, read: null }, resync: null };
-        open(response, { feed, start, kind: 'turn', headers });
+        const start = await streams.resume(turn.lastEventId, { position: after, read: null });
+        open(response, { feed, start, kind: 'turn', headers, ...(last !== undefined && { last }) });
       },
       turnEnded: ({ conversationId, turnId, after }, signal) =>
         hub.turnEnded({ stream: `conversation-${conversationId}`, turnId, after }, signal),

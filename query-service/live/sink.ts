@@ -22,6 +22,20 @@ export interface Sink {
 /** So much may be pending for a sink to count as drained. More than any stream's high-water mark. */
 const LITTLE = 128 * 1024;
 
+/** A sink that, before it ends in good order, is given what only then can be said; null: nothing. */
+export const endingWith = (sink: Sink, last: () => Promise<Buffer | null>): Sink => ({
+  ...sink,
+  end() {
+    last().then(
+      (bytes) => {
+        if (bytes !== null) sink.write([bytes]);
+        sink.end();
+      },
+      () => sink.destroy(),
+    );
+  },
+});
+
 export function responseSink(response: ServerResponse): Sink {
   const pending = () => response.writableLength;
   // What goes wrong with the connection closes the response, which is what counts.

@@ -8,16 +8,19 @@ import type { EventStore } from '../../infra/event-store/port.ts';
 import type { RequestContext } from '../../infra/http/port.ts';
 import type { Metrics } from '../../infra/telemetry/port.ts';
 import { type Cursor, parseCursor } from './cursor.ts';
-import { type Feed, resyncOf, type Start } from './feed.ts';
+import { type Feed, resyncOf, type Start, type Transport } from './feed.ts';
 import type { Hub } from './hub.ts';
 import type { Logins, OpenLogin } from './logins.ts';
-import { responseSink } from './sink.ts';
+import { endingWith, responseSink } from './sink.ts';
 
 const HEADERS = {
   'Content-Type': 'text/event-stream; charset=utf-8',
   'Cache-Control': 'no-cache, no-transform',
   // Proxies (nginx) would hold frames back.
   'X-Accel-Buffering': 'no',
+};
+const contentTypes: { readonly [Name in Transport['name']]?: Record<string, string> } = {
+  ndjson: { 'Content-Type': 'application/x-ndjson; charset=utf-8' },
 };
 const RETRY = 'retry: 3000\n\n';
 
@@ -30,6 +33,8 @@ export interface Opening {
   readonly greeting?: string;
   /** Beside those of an event stream, or in place of them. */
   readonly headers?: Record<string, string>;
+  /** What comes after the feed, as a frame; null: nothing. */
+  readonly last?: () => Promise<object | null>;
   /** None: the stream ends by itself. */
   readonly login?: { readonly caller: Caller; readonly may: OpenLogin['may'] };
 }
@@ -84,10 +89,11 @@ export function createStreams({ store, hub, logins, metrics }: StreamsDependenci
       }
       return resume(header, begin);
     },
-    open(response, { feed, start, kind, greeting, headers, login }) {
+    open(response, { feed, start, kind, greeting, headers, last, login }) {
       const left = metrics.liveClient(kind);
-      const sink = responseSink(response);
-      response.writeHead(200, { ...HEADERS, ...headers });
+      const bare = responseSink(response);
+      const sink = last === undefined ? bare : endingWith(bare, encoded(feed.transport, last));
+      response.writeHead(200, { ...HEADERS, ...contentTypes[feed.transport.name], ...headers });
       sink.write([
         Buffer.from((feed.transport.name === 'sse' ? RETRY : '') + resyncOf(feed, start) + (greeting ?? '')),
       ]);
@@ -101,6 +107,11 @@ export function createStreams({ store, hub, logins, metrics }: StreamsDependenci
     now: () => ({ position: hub.position(), read: null }),
   };
 }
+
+const encoded = (transport: Transport, last: () => Promise<object | null>) => async () => {
+  const data = await last();
+  return data === null ? null : Buffer.from(transport.encode({ id: null, name: null, data }));
+};
 
 /** Reads conversations, and among them those of the owner (null: everybody's). */
 export const reader =
