@@ -11,7 +11,7 @@ import {
   type SearchIndex,
   type SearchRole,
 } from '../infra/search/port.ts';
-import { positionOf } from './http/as-of.ts';
+import { asOfPosition } from './http/as-of.ts';
 
 export interface SearchDependencies {
   readonly index: Pick<SearchIndex, 'search'>;
@@ -81,7 +81,7 @@ export function createSearch(deps: SearchDependencies): Search {
   return {
     async searchMessages(text, caller, options) {
       const { limit, minScore, userId, conversationId, role, model, from, before } = options;
-      const asOf = options.asOf === undefined ? undefined : await positionOf(options.asOf, store);
+      const asOf = options.asOf === undefined ? undefined : await asOfPosition(options.asOf, store);
       const owner = userId ?? (caller.permissions.has('all:read') ? null : caller.userId);
       const hidden = owner !== null && !sees(caller, owner);
       const [{ at, reached }, vectors] = await Promise.all([awaited(asOf), hidden ? [] : vectorsOf(text)]);

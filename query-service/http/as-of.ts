@@ -25,7 +25,7 @@ export async function readsAsOf(
   { store, present, history }: AsOfDependencies,
 ): Promise<AsOfReads> {
   if (asOf === undefined) return { reads: present, headers: {} };
-  const at = await positionOf(asOf, store);
+  const at = await asOfPosition(asOf, store);
   return { reads: history(at), headers: { 'X-Event-Position': at } };
 }
 
@@ -33,7 +33,7 @@ export async function readsAsOf(
  * @param asOf a position or an RFC 3339 time
  * @throws Refusal VALIDATION_ERROR for a position that the log has not reached
  */
-export async function positionOf(asOf: string, store: AsOfDependencies['store']): Promise<Position> {
+export async function asOfPosition(asOf: string, store: AsOfDependencies['store']): Promise<Position> {
   if (!position.safeParse(asOf).success) return store.positionAt(new Date(asOf).toISOString());
   // Not its head: what answers say of their freshness may lie after the last event, at a record of the store's own.
   const end = await store.end();
