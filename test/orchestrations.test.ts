@@ -68,7 +68,9 @@ describe('orchestrations of the whole program', function () {
       async () => {
         const { conversation_id } = (await progress(id)).agents[0];
         if (conversation_id === null) return false;
-        return (await logOf(`conversation-${conversation_id}`)).some(({ type }) => type === 'ModelCalled');
+        // A step is begun before its conversation is.
+        const { status, body } = await admin.get(`/api/log/streams/conversation-${conversation_id}`);
+        return status === 200 && body.events.some(({ type }: EventEnvelope) => type === 'ModelCalled');
       },
       { withinMs: WITHIN_MS, what: 'the first words' },
     );
