@@ -13,6 +13,7 @@ import { createAgents } from './command-service/agents.ts';
 import { createCommandBus } from './command-service/bus.ts';
 import { createChatCommands } from './command-service/chat.ts';
 import { answerIdFor } from './command-service/domain/conversation.ts';
+import { autonomousCommandEndpoints } from './command-service/http/autonomous.ts';
 import { chatCommandEndpoints } from './command-service/http/chat.ts';
 import { createIdempotencyRecords } from './command-service/http/idempotency.ts';
 import { identityCommandEndpoints } from './command-service/http/identity.ts';
@@ -57,8 +58,10 @@ import { createLogger } from './infra/telemetry/logger.ts';
 import { createMetrics } from './infra/telemetry/metrics.ts';
 import type { Logger } from './infra/telemetry/port.ts';
 import { activityRow } from './projections/activity.ts';
+import { deliberationsInThePast } from './projections/deliberations.ts';
 import { createHistory } from './projections/history.ts';
 import { createGraphql } from './query-service/graphql/server.ts';
+import { autonomousQueryEndpoints } from './query-service/http/autonomous.ts';
 import { chatQueryEndpoints } from './query-service/http/chat.ts';
 import { documentationEndpoints } from './query-service/http/documentation.ts';
 import { identityQueryEndpoints } from './query-service/http/identity.ts';
@@ -69,7 +72,8 @@ import { publicLinkStreamEndpoints } from './query-service/http/public-links.ts'
 import { searchEndpoints } from './query-service/http/search.ts';
 import { systemEndpoints } from './query-service/http/system.ts';
 import { executionStreamEndpoints } from './query-service/live/executions.ts';
-import { createLive } from './query-service/live/live.ts';
+import { createLive, liveTiming } from './query-service/live/live.ts';
+import { theaterEndpoints } from './query-service/live/theater.ts';
 import { createSearch } from './query-service/search.ts';
 import { createServices, type Unit } from './services.ts';
 
@@ -314,6 +318,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     pingMs: 12_000,
   });
   const { port } = server.address() as AddressInfo;
+  const worker = `worker-${randomUUID()}`;
   const endpoints: Endpoint[] = [
     ...system,
     ...serviceEndpoints({
@@ -355,6 +360,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         ...{ bus, store, readModels, agents, feeds, answerTimeoutMs, ending },
         modelConnected: first?.provider !== 'builtin',
       }),
+      ...autonomousCommandEndpoints({ bus, readModels, signals, now: () => new Date() }),
       ...operatorCommandEndpoints({ bus, projections: runtime }),
       ...internalCommandEndpoints({ commands: ownCommands }),
     );
@@ -375,6 +381,16 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       ...modelQueryEndpoints({ models, agents }),
       ...identityQueryEndpoints({ readModels, signingKeys: keys }),
       ...orchestrationQueryEndpoints({ readModels, agents, streams: live.streams }),
+      ...theaterEndpoints({
+        ...{ store, readModels, streams: live.streams, timing: liveTiming },
+        isGone: (other) => deployment.alone && (other !== worker || !roles.has('processes')),
+      }),
+      ...autonomousQueryEndpoints({
+        ...{ readModels, store, past: deliberationsInThePast(store), now: () => new Date() },
+        speaking: models.candidates(null, 'pro').models.some(({ provider }) => provider !== 'builtin')
+          ? 'model'
+          : 'rule',
+      }),
       ...operatorQueryEndpoints({ store, projections: runtime }),
       ...(search === null ? [] : searchEndpoints(search)),
       ...documentationEndpoints(routes, version),
@@ -446,7 +462,6 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
   if (roles.has('projections')) void warnOfMissingEvents();
 
   if (roles.has('processes')) {
-    const worker = `worker-${randomUUID()}`;
     const workers = deployment.alone ? soleWorker(worker) : watchWorkers({ self: worker, signals });
     const work = {
       ...{ bus, store, events: deployment.events, readModels, signals, workers },

@@ -1,7 +1,10 @@
 /** `deliberations`: what the Council was asked, what was said and voted, and what was decided and done. */
+import { isAfter, type Position } from '../contracts/envelope.ts';
 import type { EventType, OdeonEvent } from '../contracts/events/catalogue.ts';
 import type { Voice } from '../contracts/events/deliberation.ts';
 import { type DeliberationDocument, deliberationDocument } from '../contracts/read-models/documents.ts';
+import type { EventStore } from '../infra/event-store/port.ts';
+import { foldingOf } from './fold.ts';
 import { type EventHandler, projection } from './projection.ts';
 
 const id = (event: { readonly stream: string }): string => event.stream.slice('deliberation-'.length);
@@ -133,3 +136,14 @@ export const deliberations = projection<DeliberationDocument>('deliberations', {
     })),
   },
 });
+
+/** @param store as the projections read it @returns a deliberation as it was at a position; null when there was none */
+export const deliberationsInThePast =
+  (store: Pick<EventStore, 'readStream'>) =>
+  async (deliberationId: string, at: Position): Promise<DeliberationDocument | null> => {
+    const folding = foldingOf(deliberations);
+    for await (const page of store.readStream(`deliberation-${deliberationId}`)) {
+      for (const event of page) if (!isAfter(event.position, at)) folding.add(event);
+    }
+    return folding.documents.get(deliberationId)?.body ?? null;
+  };

@@ -26,6 +26,7 @@ export interface CouncilState {
     readonly sessionId: string;
     readonly deliberationId: string;
     readonly stopRequested: boolean;
+    readonly startedAt: string;
   } | null;
 }
 
@@ -37,7 +38,10 @@ function evolve(state: CouncilState, event: OdeonEvent<CouncilEventType>): Counc
       return { ...state, members: without(state, event.data.name) };
     case 'AutonomousSessionStarted': {
       const { sessionId, deliberationId } = event.data;
-      return { ...state, session: { sessionId, deliberationId, stopRequested: false } };
+      return {
+        ...state,
+        session: { sessionId, deliberationId, stopRequested: false, startedAt: event.time },
+      };
     }
     case 'AutonomousSessionStopRequested':
       return { ...state, session: state.session && { ...state.session, stopRequested: true } };

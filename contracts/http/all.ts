@@ -2,6 +2,7 @@
 
 import { agentChatRoutes } from './agent-chat.ts';
 import { agentRoutes } from './agents.ts';
+import { autonomousRoutes } from './autonomous.ts';
 import { documentationRoutes } from './documentation.ts';
 import { executionRoutes } from './executions.ts';
 import { graphqlRoutes } from './graphql.ts';
@@ -37,6 +38,7 @@ export const routes: readonly RouteContract[] = [
   ...publicLinkRoutes,
   ...orchestrationRoutes,
   ...searchRoutes,
+  ...autonomousRoutes,
   live.streamTurn,
   live.streamActivity,
   live.streamLog,

@@ -117,7 +117,7 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   const activityFeed = activityFeeds(dependencies.activityRow);
   const logFeed = logFeeds();
 
-  const streams = createStreams({ store, hub, logins, metrics });
+  const streams = createStreams({ store, hub, logins, metrics, logger });
   const { isBeyond, resumed, open, now } = streams;
 
   // ── routes ──────────────────────────────────────────────────────────────
@@ -213,6 +213,7 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
       webSockets.attach(server, [{ owns: socketIo.owns, take: socketIo.upgrade }, ...others]),
     stats: () => ({ ...hub.stats(), webSockets: webSockets.size(), socketIo: socketIo.size() }),
     async close() {
+      streams.close();
       webSockets.close();
       socketIo.close();
       await hub.close();

@@ -6,12 +6,12 @@ import { Refusal } from '../../contracts/errors.ts';
 import { frameId } from '../../contracts/live/frames.ts';
 import type { EventStore } from '../../infra/event-store/port.ts';
 import type { RequestContext } from '../../infra/http/port.ts';
-import type { Metrics } from '../../infra/telemetry/port.ts';
+import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
 import { type Cursor, parseCursor } from './cursor.ts';
 import { type Feed, resyncOf, type Start, type Transport } from './feed.ts';
 import type { Hub } from './hub.ts';
 import type { Logins, OpenLogin } from './logins.ts';
-import { endingWith, responseSink } from './sink.ts';
+import { endingWith, responseSink, type Sink } from './sink.ts';
 
 const HEADERS = {
   'Content-Type': 'text/event-stream; charset=utf-8',
@@ -39,6 +39,16 @@ export interface Opening {
   readonly login?: { readonly caller: Caller; readonly may: OpenLogin['may'] };
 }
 
+/** A stream that the hub does not write: what comes when is its own matter. */
+export interface Playing extends Pick<Opening, 'kind' | 'headers' | 'login'> {
+  /** What comes first; the transport is server-sent events. */
+  readonly greeting: string;
+  /** What is said before the server ends the stream because it shuts down. */
+  readonly farewell: () => string;
+  /** Writes until it is done, or `gone` is aborted; what it keeps it lets go of then. */
+  readonly play: (sink: Sink, gone: AbortSignal) => Promise<void>;
+}
+
 export interface Streams {
   /** Whether the log has not come so far. */
   isBeyond(position: Position): Promise<boolean>;
@@ -52,8 +62,12 @@ export interface Streams {
   ): Promise<Start>;
   /** Answers with the feed until either side ends it. */
   open(response: ServerResponse, opening: Opening): void;
+  /** Answers with what `play` writes until either side ends it. */
+  play(response: ServerResponse, playing: Playing): void;
   /** Where a feed begins that shows what happens from now on. */
   now(): Cursor;
+  /** Tells the clients of what is played, and ends it. The hub ends the others. */
+  close(): void;
 }
 
 export interface StreamsDependencies {
@@ -61,9 +75,14 @@ export interface StreamsDependencies {
   readonly hub: Hub;
   readonly logins: Logins;
   readonly metrics: Pick<Metrics, 'liveClient'>;
+  readonly logger: Logger;
 }
 
-export function createStreams({ store, hub, logins, metrics }: StreamsDependencies): Streams {
+export function createStreams({ store, hub, logins, metrics, logger }: StreamsDependencies): Streams {
+  /** Ends what is played, with a farewell. */
+  const playing = new Set<() => void>();
+  let closed = false;
+
   const isBeyond = async (position: Position): Promise<boolean> =>
     isAfter(position, hub.position()) && isAfter(position, await store.end());
 
@@ -103,6 +122,41 @@ export function createStreams({ store, hub, logins, metrics }: StreamsDependenci
         watched?.forget();
         left();
       });
+    },
+    play(response, { kind, headers, login, greeting, farewell, play }) {
+      const left = metrics.liveClient(kind);
+      const sink = responseSink(response);
+      const gone = new AbortController();
+      const leave = (last: string): void => {
+        if (gone.signal.aborted) return;
+        gone.abort();
+        if (last !== '') sink.write([Buffer.from(last)]);
+        sink.end();
+      };
+      const sayFarewell = () => leave(farewell());
+      response.writeHead(200, { ...HEADERS, ...headers });
+      sink.write([Buffer.from(RETRY + greeting)]);
+      if (closed) sayFarewell();
+      playing.add(sayFarewell);
+      const watched = login && logins.watch(login.caller, { may: login.may, end: () => leave('') });
+      sink.onClose(() => {
+        gone.abort();
+        playing.delete(sayFarewell);
+        watched?.forget();
+        left();
+      });
+      play(sink, gone.signal).then(
+        () => leave(''),
+        (err: unknown) => {
+          if (gone.signal.aborted) return;
+          logger.error({ err, feed: kind }, 'A reader of what is played back could not be served.');
+          sink.destroy();
+        },
+      );
+    },
+    close() {
+      closed = true;
+      for (const end of [...playing]) end();
     },
     now: () => ({ position: hub.position(), read: null }),
   };
