@@ -20,8 +20,10 @@ interface Visitor {
 
 const PASSWORD = 'a password that is long enough';
 const AGENT = { description: 'For a test.', instructions: 'Do it.' };
+const ORCHESTRATION = { task: 'hello', agents: ['writer'] };
 /** Whose agent: a private one of Ada's. */
 const OF_AGENT = '/api/agents/:name';
+const OF_ORCHESTRATION = '/api/agents/orchestrate/:id';
 
 const lets = (access: Access, { permissions }: Visitor): 'in' | 401 | 403 | 404 => {
   if (access === 'public') return 'in';
@@ -56,6 +58,9 @@ const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'PUT /api/agents/:name/model': () => ({ model: 'nano' }),
   'POST /api/agents/:name/task': () => ({ message: 'hello', async_mode: true }),
   'POST /api/search': () => ({ query: 'hello' }),
+  'POST /api/agents/orchestrate': () => ORCHESTRATION,
+  'POST /api/abilities/agents/execute': () => ({ agent: 'writer', task: 'hello' }),
+  'POST /api/abilities/agents/orchestrate': () => ORCHESTRATION,
   'POST /api/chat/completions': () => ({ messages: [{ role: 'user', content: 'hello' }] }),
   'POST /api/chat/stream': () => ({ messages: [{ role: 'user', content: 'hello' }] }),
   'PATCH /api/conversations/:id': () => ({ title: 'Changed' }),
@@ -160,6 +165,12 @@ describe('routes × roles', () => {
     return { name, execution: task.body.execution_id as string };
   }
 
+  async function adasOrchestration(): Promise<string> {
+    const { status, body } = await ada.post('/api/agents/orchestrate', ORCHESTRATION);
+    expect(status).to.equal(202);
+    return body.orchestration_id;
+  }
+
   async function urlOfAgent(path: string): Promise<string> {
     const { name, execution } = await adasAgent();
     return path.replace(':name', name).replace('/executions/:id', `/executions/${execution}`);
@@ -184,7 +195,11 @@ describe('routes × roles', () => {
     }
     const leave = new AbortController();
     const things = route.path.includes(':') ? await adasThings() : { conversation: '', turn: '', key: '' };
-    const path = route.path.startsWith(OF_AGENT) ? await urlOfAgent(route.path) : route.path;
+    const path = route.path.startsWith(OF_AGENT)
+      ? await urlOfAgent(route.path)
+      : route.path.startsWith(OF_ORCHESTRATION)
+        ? route.path.replace(':id', await adasOrchestration())
+        : route.path;
     const response = await fetch(program.url + urlOf(path, things), {
       method: route.method,
       headers: { ...visitor.headers, ...(route.method !== 'GET' && { 'Content-Type': 'application/json' }) },
