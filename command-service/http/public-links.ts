@@ -115,6 +115,7 @@ export function publicLinkCommandEndpoints(deps: PublicLinkCommandDependencies):
   async function sessionOf(
     { link }: { readonly link: PublicLinkDocument },
     session: string | null | undefined,
+    { retried }: RequestContext,
   ): Promise<string> {
     if (session === null || session === undefined || session === '') {
       return refuse('VALIDATION_ERROR', 'session_id is missing.');
@@ -122,7 +123,9 @@ export function publicLinkCommandEndpoints(deps: PublicLinkCommandDependencies):
     const conversationId = linkTokens.conversationOf(link.id, session);
     if (conversationId === null) return noSession();
     const { state } = await bus.load(conversation, conversationId);
-    return state.status === 'active' && state.linkId === link.id ? conversationId : noSession();
+    // An earlier try of the request may have ended it.
+    const isOpen = state.status === 'active' || (retried && state.status === 'ended');
+    return isOpen && state.linkId === link.id ? conversationId : noSession();
   }
 
   async function begin(opened: OpenLink, context: RequestContext): Promise<string> {
@@ -142,7 +145,8 @@ export function publicLinkCommandEndpoints(deps: PublicLinkCommandDependencies):
     context: RequestContext,
   ): Promise<{ conversationId: string; turnId: string; after: Position }> {
     const { agent } = opened;
-    const known = session === null || session === undefined ? null : await sessionOf(opened, session);
+    const known =
+      session === null || session === undefined ? null : await sessionOf(opened, session, context);
     const place = await runs.admit(agent, turnIdFor(context.commandId)).catch(withoutDetail);
     try {
       const conversationId = known ?? (await begin(opened, context));
@@ -244,7 +248,7 @@ export function publicLinkCommandEndpoints(deps: PublicLinkCommandDependencies):
 
     endpoint(links.clearPublicSession, async ({ params, query, context }) => {
       const opened = await enter(params.token, context);
-      const conversationId = await sessionOf(opened, query.session_id);
+      const conversationId = await sessionOf(opened, query.session_id, context);
       const issuer = issuerOf(opened, context);
       const { position } = await bus.dispatch(endConversation, { conversationId }, metaOf(issuer));
       if (position !== null) context.reached(position);
@@ -257,7 +261,7 @@ export function publicLinkCommandEndpoints(deps: PublicLinkCommandDependencies):
 
     endpoint(links.terminatePublicExecution, async ({ params, query, context }) => {
       const opened = await enter(params.token, context);
-      const conversationId = await sessionOf(opened, query.session_id);
+      const conversationId = await sessionOf(opened, query.session_id, context);
       const turn = await runs.turnOf(params.id);
       if (turn?.conversationId !== conversationId) return refuse('NOT_FOUND', 'Execution not found.');
       const status = await runs.stop(turn, issuerOf(opened, context), context);

@@ -72,9 +72,18 @@ export function trinityQueryEndpoints(deps: TrinityQueryDependencies): Endpoint[
       orderBy: { field: 'runAt', direction: 'descending' },
       limit: LATEST,
     });
-    const turns = documents.map(({ body }) => body);
+    const turns = await withConversation(documents.map(({ body }) => body));
     const uses = await Promise.all(turns.map(usesOf));
     return { uses: uses.flat(), running: turns.some(({ status }) => status === 'running') };
+  }
+
+  /** Turns outlive a conversation that was deleted. */
+  async function withConversation(turns: readonly TurnDocument[]): Promise<readonly TurnDocument[]> {
+    const ids = [...new Set(turns.map(({ conversationId }) => conversationId))];
+    if (ids.length === 0) return [];
+    const { documents } = await readModels.find('conversations', { where: { id: ids }, limit: ids.length });
+    const there = new Set(documents.map(({ id }) => id));
+    return turns.filter(({ conversationId }) => there.has(conversationId));
   }
 
   async function usesOf(turn: TurnDocument): Promise<readonly trinity.ToolUse[]> {
@@ -222,7 +231,7 @@ export function trinityQueryEndpoints(deps: TrinityQueryDependencies): Endpoint[
       orderBy: { field: 'runAt', direction: 'descending' },
       limit: LOOKED_THROUGH,
     });
-    return documents.map(({ body }) => body).filter(isExecution);
+    return (await withConversation(documents.map(({ body }) => body))).filter(isExecution);
   }
 }
 
