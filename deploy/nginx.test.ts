@@ -22,6 +22,7 @@ import { chatCommandEndpoints } from '../command-service/http/chat.ts';
 import { identityCommandEndpoints } from '../command-service/http/identity.ts';
 import { internalCommandEndpoints } from '../command-service/http/internal.ts';
 import { operatorCommandEndpoints } from '../command-service/http/operators.ts';
+import { serviceEndpoints } from '../command-service/http/services.ts';
 import { routes } from '../contracts/http/all.ts';
 import { streamExecution } from '../contracts/http/executions.ts';
 import { getGraphql, postGraphql } from '../contracts/http/graphql.ts';
@@ -30,6 +31,7 @@ import { isCommand, type RouteContract } from '../contracts/http/route.ts';
 import { getMetrics, systemRoutes } from '../contracts/http/system.ts';
 import { chatQueryEndpoints } from '../query-service/http/chat.ts';
 import { identityQueryEndpoints } from '../query-service/http/identity.ts';
+import { modelQueryEndpoints } from '../query-service/http/models.ts';
 import { operatorQueryEndpoints } from '../query-service/http/operators.ts';
 import { searchEndpoints } from '../query-service/http/search.ts';
 import { condition } from '../test/program.ts';
@@ -44,6 +46,7 @@ const commandService = [
   ...identityCommandEndpoints(nothing),
   ...operatorCommandEndpoints(nothing),
   ...internalCommandEndpoints(nothing),
+  ...serviceEndpoints(nothing),
 ].map(({ contract }) => contract);
 const queryService = [
   ...[
@@ -51,6 +54,8 @@ const queryService = [
     ...identityQueryEndpoints(nothing),
     ...operatorQueryEndpoints(nothing),
     ...searchEndpoints(nothing),
+    ...modelQueryEndpoints(nothing),
+    ...serviceEndpoints(nothing),
     { contract: postGraphql },
     { contract: getGraphql },
   ].map(({ contract }) => contract),

@@ -145,6 +145,7 @@ export const createConversation = route({
   summary: 'Begins a conversation; with the model `agent:<name>` that agent answers in it.',
   access: 'chat:write',
   rateLimit: 'default',
+  example: { body: { title: 'Help with Python' } },
   body: z
     .object({ title: conversationTitle.nullish(), model: requestedModel.nullish() })
     .prefault({})
@@ -177,6 +178,7 @@ export const renameConversation = route({
   access: 'chat:write',
   rateLimit: 'default',
   params: idParams,
+  example: { body: { title: 'CSV files in Python' } },
   body: z.object({ title: conversationTitle }),
   answers: { 200: agentChatConversation },
 });

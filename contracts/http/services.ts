@@ -17,6 +17,7 @@ export const startServices = route({
     'which is the default), or those that are named. What runs already goes on.',
   access: 'services:manage',
   rateLimit: 'default',
+  example: { body: { profile: 'simple' } },
   body: z
     .strictObject({
       profile: z.enum(serviceProfiles, { error: `a profile is ${serviceProfiles.join(' or ')}` }).optional(),
@@ -46,6 +47,7 @@ export const stopServices = route({
     'they are (and say `X-Read-Model: behind`); without `turns` messages wait for their answers.',
   access: 'services:manage',
   rateLimit: 'default',
+  example: { body: { services: ['search'] } },
   body: z.strictObject({ services: names.optional() }).prefault({}),
   answers: {
     200: z.strictObject({
