@@ -537,3 +537,53 @@ describe('the client of OpenAI’s API', () => {
     expect(models.asked).to.have.length(1);
   });
 });
+
+describe('the client of OpenAI’s API, when an answer has to wait,', () => {
+  let models: ModelServer;
+  let program: Program;
+  let openai: OpenAI;
+  let hold: PromiseWithResolvers<void>;
+  beforeEach(async () => {
+    models = await startModelServer();
+    hold = Promise.withResolvers();
+    models.answer = () => ({ text: ['first ', 'second'], hold: hold.promise });
+    program = await startProgram({
+      env: { OPENAI_BASE_URL: models.url, OPENAI_API_KEY: 'sk-test', ANSWER_TIMEOUT_SECONDS: '1' },
+    });
+    const { token } = await login(program.url);
+    openai = new OpenAI({ baseURL: `${program.url}/api`, apiKey: token });
+  });
+  afterEach(async () => {
+    hold.resolve();
+    await program.stop();
+    await models.close();
+  });
+  const messages: Messages = [{ role: 'user', content: 'wait' }];
+  const failureOf = async (work: Promise<unknown>): Promise<APIError> =>
+    work.then(
+      () => expect.fail('It did not fail.'),
+      (error) => error,
+    );
+
+  it('is told where to look, and does not send its message again', async () => {
+    const error = await failureOf(openai.chat.completions.create({ model: 'default', messages }));
+    expect([error.status, error.code]).to.deep.equal([504, 'TIMEOUT']);
+    const turnId = error.headers?.get('x-turn-id');
+    expect((error.error as { message: string }).message).to.contain(`/api/turns/${turnId}/stream`);
+    expect(models.asked).to.have.length(1);
+  });
+
+  it('is told of a server that shuts down in mid-stream', async () => {
+    const stream = await openai.chat.completions.create({ model: 'default', messages, stream: true });
+    const read = async () => {
+      for await (const chunk of stream) {
+        if (chunk.choices[0]?.delta.content === 'first ') void program.kill('SIGTERM');
+      }
+    };
+    const error = await failureOf(read());
+    expect(error).to.be.instanceOf(OpenAI.APIError);
+    expect([error.code, error.type]).to.deep.equal(['SERVICE_UNAVAILABLE', 'server_error']);
+    expect(error.message).to.match(/\/api\/turns\/turn_\w+\/stream/);
+    expect((await program.exited).code).to.equal(0);
+  });
+});
