@@ -94,7 +94,16 @@ const one: { readonly [Type in EventType]: EventData<Type> } = {
     ...{ kind: 'delegation', task: HIDDEN, context: { secret: HIDDEN }, parallel: false },
     ...{ timeoutMs: 60_000, parent: { conversationId: 'c1', turnId } },
     steps: [
-      { kind: 'run', id: 's1', calledAs: 'scout', run: allowed, model: null, task: HIDDEN, instructions: HIDDEN, after: [] },
+      {
+        kind: 'run',
+        id: 's1',
+        calledAs: 'scout',
+        run: allowed,
+        model: null,
+        task: HIDDEN,
+        instructions: HIDDEN,
+        after: [],
+      },
       { kind: 'judgement', id: 's2', purpose: 'result', judges: 's1', question: HIDDEN, after: ['s1'] },
     ],
   },
