@@ -34,7 +34,7 @@ const folderRules: readonly FolderRule[] = [
   {
     files: 'command-service/**',
     project: ['command-service/**', 'contracts/**', ports],
-    packages: ['zod', 'decimal.js', 'lru-cache', 'p-limit', 'uuid'],
+    packages: ['zod', 'decimal.js', 'lru-cache', 'uuid'],
     node: 'any',
   },
   {
