@@ -147,7 +147,8 @@ export async function runBegunBy(
 }
 
 const AGENT = 'agent:';
-const agentIn = (model: string | null): string | null =>
+/** The agent's name in `agent:<name>`; null for what names a model or a route, and for none. */
+export const agentIn = (model: string | null): string | null =>
   model?.startsWith(AGENT) ? model.slice(AGENT.length) : null;
 
 /** @param agents finds the agents that `agent:<name>` and conversations name */

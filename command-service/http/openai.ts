@@ -16,8 +16,8 @@ import {
   type RequestContext,
 } from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
+import { agentIn } from '../chat.ts';
 import { answerIdFor } from '../domain/conversation.ts';
-import { agentNameIn } from './agent-chat.ts';
 import { messageFrom } from './completion-prompt.ts';
 import { existingId, issuerOf } from './conversations.ts';
 import { endOf, type NoEnd } from './turn-end.ts';
@@ -84,7 +84,7 @@ async function isServed(
   model: string,
   context: RequestContext,
 ): Promise<boolean> {
-  const agent = agentNameIn(model);
+  const agent = agentIn(model);
   if (agent === null) return requestedModel.safeParse(model).success && serves(model);
   try {
     await agents.find(callerOf(context), agent);
