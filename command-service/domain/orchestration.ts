@@ -9,6 +9,7 @@ import type { Actor, Surface } from '../../contracts/envelope.ts';
 import { refuse } from '../../contracts/errors.ts';
 import type { DecidedEvent, EventData, OdeonEvent } from '../../contracts/events/catalogue.ts';
 import type { OrchestrationStep, orchestrationEvents } from '../../contracts/events/orchestration.ts';
+import { addUsd } from '../../contracts/read-models/orchestration.ts';
 import type { Aggregate, Command } from '../command.ts';
 import { derivedId } from './derived-id.ts';
 
@@ -246,10 +247,7 @@ export function endOf(
     reason: outcome === 'completed' ? null : wasCutOff ? reason : whyNot(state, all),
     result: resultOf(request, all, outcome),
     tokens: all.reduce((sum, { tokens }) => sum + tokens, 0),
-    costUsd: all.reduce<number | null>(
-      (sum, { costUsd }) => (sum === null || costUsd === null ? null : sum + costUsd),
-      0,
-    ),
+    costUsd: all.reduce<number | null>((sum, { costUsd }) => addUsd(sum, costUsd), 0),
     durationMs: Math.max(0, now.getTime() - Date.parse(request.time)),
   };
   return [

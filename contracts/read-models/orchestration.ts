@@ -82,7 +82,7 @@ function changes(doc: OrchestrationDocument, event: OrchestrationEvent): Partial
       const { stepId, outcome, ...rest } = event.data;
       const spent = {
         tokens: doc.tokens + rest.tokens,
-        costUsd: doc.costUsd === null || rest.costUsd === null ? null : doc.costUsd + rest.costUsd,
+        costUsd: addUsd(doc.costUsd, rest.costUsd),
       };
       return { ...spent, steps: withStep(doc, stepId, { ...rest, status: outcome, endedAt: event.time }) };
     }
@@ -94,6 +94,10 @@ function changes(doc: OrchestrationDocument, event: OrchestrationEvent): Partial
       return {};
   }
 }
+
+/** US dollars; null where one is not known. In units of 10⁻¹², so that sums have no rounding errors of their own. */
+export const addUsd = (a: number | null, b: number | null): number | null =>
+  a === null || b === null ? null : (Math.round(a * 1e12) + Math.round(b * 1e12)) / 1e12;
 
 function begun(data: EventData<'StepStarted'>): Partial<StepDocument> {
   const { kind, stepId: _id, ...ids } = data;
@@ -136,42 +140,3 @@ export function messageOfStep({ status, reason, verdict, kind }: StepDocument): 
   if (verdict !== null) return `The Council ${verdict.outcome} it`;
   return kind === 'judgement' && status === 'running' ? 'The Council deliberates' : messages[status];
 }
-
-/** Agent Chat's `agent_progress`: over Socket.IO as it stands, over GraphQL in its camelCase. */
-export interface AgentProgress {
-  /** The step's id in its orchestration: `agent_1`, … */
-  readonly agent_id: string;
-  /** The orchestration's id. */
-  readonly task_id: string;
-  readonly progress: number;
-  readonly status: StepDocument['status'];
-  readonly message: string;
-}
-
-/** @returns what a step is to be told about, from the orchestration as it is now */
-export const agentProgressOf = (doc: OrchestrationDocument, step: StepDocument): AgentProgress => ({
-  agent_id: step.id,
-  task_id: doc.id,
-  progress: progressOfStep(step),
-  status: step.status,
-  message: messageOfStep(step),
-});
-
-/**
- * What an event has changed, step by step, and the orchestration after it.
- * @param before as `evolveOrchestration` (or this) gave it for the events before; null before the first
- */
-export function followProgress(
-  before: OrchestrationDocument | null,
-  event: OrchestrationEvent,
-): { readonly after: OrchestrationDocument | null; readonly progress: readonly AgentProgress[] } {
-  const after = evolveOrchestration(before, event);
-  const changed = after?.steps.filter((step, index) => step.status !== before?.steps[index]?.status) ?? [];
-  return { after, progress: after === null ? [] : changed.map((step) => agentProgressOf(after, step)) };
-}
-
-/** Whether somebody who asks for the progress of `agent` means this step: by step, agent, or orchestration. */
-export const concerns = (doc: OrchestrationDocument, stepId: string, agent: string): boolean => {
-  const step = doc.steps.find(({ id }) => id === stepId);
-  return [doc.id, stepId, step?.agentId, step?.agentName, step?.calledAs].includes(agent);
-};
