@@ -11,8 +11,9 @@ export const linkName = z
 /** As it is kept: UTC. */
 export const linkExpiry = z.iso
   .datetime({ offset: true, error: 'must be an RFC 3339 time, e.g. 2030-01-31T12:00:00Z' })
-  .refine((text) => /^\d{4}-/.test(new Date(text).toISOString()), 'must lie in the years 0 to 9999')
-  .transform((text) => new Date(text).toISOString());
+  .transform((text) => new Date(text).toISOString())
+  // Its offset may take a time out of the years that RFC 3339 can write in UTC.
+  .pipe(z.iso.datetime('must lie in the years 0 to 9999'));
 
 const storedExpiry = z.iso.datetime();
 
