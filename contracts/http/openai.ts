@@ -229,7 +229,11 @@ const unanswered = z.looseObject({
   turn_id: z.string().optional(),
 });
 
-/** `error` as OpenAI's clients read it, among Agent Chat's keys. @param now RFC 3339 */
+/**
+ * `error` as OpenAI's clients read it, among Agent Chat's keys.
+ * @param now RFC 3339
+ * @param more further keys, or others in place of these
+ */
 export const openAiError = (
   error: { message: string; type: string; param: string | null; code: string },
   now: string,
@@ -253,6 +257,7 @@ export const noSuchModel = (model: string, now: string) =>
       code: 'model_not_found',
     },
     now,
+    { code: 'NOT_FOUND' },
   );
 
 export const renderUsage = (usage: TokenUsage): CompletionUsage => ({
