@@ -3,8 +3,8 @@
  * digests are compared. What is reduced is what the surfaces' own routes answer with, not what they are made from.
  */
 import { createHash } from 'node:crypto';
-import { getParity } from '../../contracts/http/documentation.ts';
 import * as agentChat from '../../contracts/http/agent-chat.ts';
+import { getParity } from '../../contracts/http/documentation.ts';
 import * as luna from '../../contracts/http/luna.ts';
 import * as zerg from '../../contracts/http/zerg.ts';
 import type { ChatReads } from '../../contracts/read-models/chat-reads.ts';
