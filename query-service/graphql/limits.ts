@@ -99,7 +99,8 @@ export function checkLimits(
       if (name === '__schema' || name === '__type') continue;
       if (selection.selectionSet === undefined && COSTLY[name] === undefined) continue;
       const number = times * numberOf(selection);
-      cost += number + times * (COSTLY[name] ?? 0);
+      // What is one object's is read with it.
+      cost += (level === 1 || listsByDefault[name] !== undefined ? number : 0) + times * (COSTLY[name] ?? 0);
       if (selection.selectionSet !== undefined) walk(selection.selectionSet, level + 1, number);
     }
   }

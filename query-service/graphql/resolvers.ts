@@ -513,13 +513,22 @@ export function createResolvers(deps: ResolverDependencies) {
   }
   const left = () => deps.metrics.liveClient('graphql');
 
-  async function* renamed<Shown>(
-    frames: AsyncIterable<object>,
+  /** No generator: while one waits for the next frame, it cannot be ended. */
+  const renamed = <Shown>(
+    frames: AsyncIterableIterator<object>,
     field: string,
     rename: (frame: never) => Shown,
-  ) {
-    for await (const frame of frames) yield { [field]: rename(frame as never) };
-  }
+  ): AsyncIterableIterator<object> => ({
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async next() {
+      const { done, value } = await frames.next();
+      return done ? { done, value } : { done: false, value: { [field]: rename(value as never) } };
+    },
+    return: () => frames.return!(),
+    throw: (error) => frames.throw!(error),
+  });
 
   const messageStream = async (
     _: unknown,

@@ -101,6 +101,8 @@ export function createGraphql(options: GraphqlOptions): Graphql {
     landingPage: false,
     // Masked errors are logged where they are masked.
     logging: false,
+    // Node's own: their streams end at once when their reader goes.
+    fetchAPI: { fetch, Request, Response, Headers, ReadableStream, TransformStream, URL, URLSearchParams },
   });
 
   const contextOf = (from: Omit<Context, 'loaders'>): Context => ({
@@ -112,6 +114,8 @@ export function createGraphql(options: GraphqlOptions): Graphql {
   async function answer(request: Request, caller: Caller, context: RequestContext): Promise<StreamAnswer> {
     const { address, correlationId, signal } = context;
     const response = await yoga.fetch(request, contextOf({ caller, address, correlationId, signal }));
+    // It says that nothing is compressed in a word that is no coding.
+    response.headers.delete('content-encoding');
     const headers = Object.fromEntries(response.headers);
     const { status, body } = response;
     if (headers['content-type']?.startsWith('text/event-stream') && body !== null) {
@@ -122,6 +126,7 @@ export function createGraphql(options: GraphqlOptions): Graphql {
             'Cache-Control': 'no-cache, no-transform',
             'X-Accel-Buffering': 'no',
           });
+          to.flushHeaders();
           // Its reader goes: the subscription ends with it.
           await pipeline(Readable.fromWeb(body as never), to).catch(() => to.destroy());
         },
