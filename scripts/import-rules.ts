@@ -57,6 +57,7 @@ const folderRules: readonly FolderRule[] = [
       'graphql-ws',
       'dataloader',
       '@graphql-yoga/render-graphiql',
+      'zod-openapi',
     ],
     node: 'any',
   },
