@@ -26,7 +26,7 @@ import {
 } from './answers.ts';
 import { calls, completed, type Filled, filled, forced, likeliestTool, toolFor } from './client-tools.ts';
 import { summarise } from './summary.ts';
-import { READ_CHARACTERS, sentencesOf, understand, type Wish } from './understanding.ts';
+import { READ_CHARACTERS, sentencesOf, taskIn, understand, type Wish } from './understanding.ts';
 
 export interface BuiltInOptions {
   /** The pause after each piece (about a word); 0: none. */
@@ -141,7 +141,7 @@ function respond(prompt: Prompt): Response {
   const { messages, toolChoice = 'auto' } = prompt;
   const last = messages.findLastIndex(({ role }) => role === 'user');
   const message = messages[last];
-  const content = message?.role === 'user' ? message.content : '';
+  const content = message?.role === 'user' ? taskIn(message.content) : '';
   const since = messages.slice(last + 1);
   const outcomes = outcomesIn(since);
   const rounds = since.filter((m) => m.role === 'assistant' && m.toolRequests.length > 0).length;

@@ -2,6 +2,7 @@
  * What the built-in assistant understands of a message: a table of rules, and nothing else. Pure. Every pattern
  * is anchored and bounded and the text is capped, so that no input makes it slow.
  */
+import { MATERIAL } from '../../../contracts/commands/orchestration.ts';
 import { expressionIn } from './arithmetic.ts';
 import { factIn, factNamed, subjectOf } from './facts.ts';
 import { timeZoneOf } from './places.ts';
@@ -191,6 +192,13 @@ function timeIn(place: string): Wish {
 }
 
 /** What is asked for in `text`, in order, each wish once. */
+/** Without what a task's agent is shown beside it: context, and what others brought. */
+export function taskIn(content: string): string {
+  const at = content.indexOf(MATERIAL);
+  const paragraph = at < 0 ? -1 : content.lastIndexOf('\n\n', at);
+  return paragraph < 0 ? content : content.slice(0, paragraph);
+}
+
 export function understand(text: string): Understood {
   const repeat = /^\s{0,20}(?:please )?repeat after me[:,]?\s/i.exec(text);
   const repeated = repeat === null ? '' : text.slice(repeat[0].length).trim();
