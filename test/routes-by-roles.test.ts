@@ -57,6 +57,10 @@ const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'PATCH /api/agents/:name': () => ({ description: 'Changed.' }),
   'PUT /api/agents/:name/model': () => ({ model: 'nano' }),
   'POST /api/agents/:name/task': () => ({ message: 'hello', async_mode: true }),
+  'POST /api/agents/:name/chat': () => ({ message: 'hello' }),
+  'PATCH /api/agents/:name/public-links/:id': () => ({ enabled: false }),
+  'PUT /api/agents/:name/public-links/:id': () => ({ name: 'Fair' }),
+  'POST /api/public/chat/:token': () => ({ message: 'hello' }),
   'POST /api/search': () => ({ query: 'hello' }),
   'POST /api/agents/orchestrate': () => ORCHESTRATION,
   'POST /api/abilities/agents/execute': () => ({ agent: 'writer', task: 'hello' }),
@@ -71,7 +75,9 @@ const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
   'POST /internal/commands/interrupt': () => ({ input: {}, issuer: {} }),
 };
 /** Log in and out without a caller: their own tests say what they do. */
-const withoutCaller = /\/auth\/(login|refresh|logout)$/;
+const withoutCaller = /\/auth\/(login|refresh|logout)$|^\/api\/token$/;
+/** For visitors, whoever they are: all that counts is the link, and here it is one that there is not. */
+const BY_LINK = '/api/public/';
 
 describe('routes × roles', () => {
   let program: Program;
@@ -173,7 +179,17 @@ describe('routes × roles', () => {
 
   async function urlOfAgent(path: string): Promise<string> {
     const { name, execution } = await adasAgent();
-    return path.replace(':name', name).replace('/executions/:id', `/executions/${execution}`);
+    const agent = `/api/agents/${name}`;
+    let url = path.replace(':name', name).replace('/executions/:id', `/executions/${execution}`);
+    if (path.includes('/public-links/:id')) {
+      const { body } = await ada.post(`${agent}/public-links`, {});
+      url = url.replace(':id', body.id);
+    }
+    if (path.includes('/sessions/:id') || path.includes(':tool_id')) {
+      const { body } = await ada.post(`${agent}/chat`, { message: 'What is 6*7?' });
+      url = url.replace(':id', body.session_id).replace(':tool_id', body.execution_log_simplified[0].id);
+    }
+    return url;
   }
 
   function urlOf(path: string, things: Awaited<ReturnType<typeof adasThings>>): string {
@@ -217,6 +233,8 @@ describe('routes × roles', () => {
         const allowed = lets(route.access, visitor);
         if (allowed !== 'in') {
           expect(status, visitor.name).to.equal(allowed);
+        } else if (route.path.startsWith(BY_LINK)) {
+          expect(status, visitor.name).to.equal(route.path.startsWith('/api/public/link/') ? 200 : 404);
         } else {
           expect(status, visitor.name).not.to.be.oneOf([401, 403, 405, 500]);
           // What is under an id is Ada's; projections and the log are nobody's.
@@ -241,7 +259,9 @@ describe('routes × roles', () => {
   it('an auditor changes nothing: every command is refused', () => {
     const auditor = visitors.find(({ name }) => name === 'an auditor')!;
     const open = routes.filter((route) => isCommand(route) && lets(route.access, auditor) === 'in');
-    expect(open.map(keyOf).filter((key) => !/\/auth\//.test(key))).to.deep.equal([]);
+    expect(open.map(keyOf).filter((key) => !/\/auth\/|\/api\/token|\/api\/public\//.test(key))).to.deep.equal(
+      [],
+    );
   });
 
   it('takes back what it gave at once', async () => {
