@@ -357,8 +357,8 @@ export const streamDeliberations = route({
       message: 'from is for playing back: say which deliberation',
       path: ['from'],
     }),
-  /** 204: everything was read, and no session is active. */
-  answers: { 200: 'stream', 204: 'empty' },
+  /** 204: everything was read, and no session is active. 404: of `deliberation`. */
+  answers: { 200: 'stream', 204: 'empty', 404: z.object({ error: z.string() }) },
 });
 
 export const getDeliberation = route({
