@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import * as agentChat from '../../contracts/http/agent-chat.ts';
 import { getParity } from '../../contracts/http/documentation.ts';
 import * as luna from '../../contracts/http/luna.ts';
+import * as trinity from '../../contracts/http/trinity.ts';
 import * as zerg from '../../contracts/http/zerg.ts';
 import type { ChatReads } from '../../contracts/read-models/chat-reads.ts';
 import type { ConversationDocument, MessageDocument } from '../../contracts/read-models/documents.ts';
@@ -32,6 +33,13 @@ interface SurfaceReading {
   message(document: MessageDocument, conversation: ConversationDocument): CanonicalMessage;
 }
 
+/** Nothing of it is compared. */
+const trinitySource = ({ agentName }: ConversationDocument): trinity.SessionSource => ({
+  agentName: agentName ?? '',
+  userEmail: null,
+  contextWindow: 0,
+});
+
 const surfaces: Readonly<Record<string, SurfaceReading>> = {
   luna: {
     conversation: (document) => luna.renderSession(document).id,
@@ -46,6 +54,14 @@ const surfaces: Readonly<Record<string, SurfaceReading>> = {
       const { id, role, content, timestamp } = agentChat.renderMessage(document);
       const { id: conversationId } = agentChat.renderConversation(conversation, '');
       return { conversationId, id, role, content, timestamp: unixSeconds(timestamp) };
+    },
+  },
+  trinity: {
+    conversation: (document) => trinity.renderSession(document, trinitySource(document)).id,
+    message(document, conversation) {
+      const shown = trinity.renderMessage(document, trinitySource(conversation));
+      const { id, session_id, role, content, timestamp } = shown;
+      return { conversationId: session_id, id, role, content, timestamp: unixSeconds(timestamp) };
     },
   },
   zerg: {
