@@ -20,8 +20,9 @@ async function load(): Promise<PageFile> {
     title: 'GraphiQL: Odeon',
     endpoint: '/graphql',
     credentials: 'same-origin',
-    headers: JSON.stringify({ Authorization: 'Bearer <the accessToken of POST /api/auth/login>' }, null, 2),
-    defaultQuery: '{\n  conversations(limit: 10) {\n    id\n    title\n    messageCount\n  }\n}\n',
+    defaultQuery:
+      '# Log in first: POST /api/auth/login gives a cookie, and an accessToken to put under Headers:\n' +
+      '# {"Authorization": "Bearer …"}\n{\n  conversations(limit: 10) {\n    id\n    title\n    messageCount\n  }\n}\n',
   }).trim();
   const bytes = Buffer.from(html);
   const scripts = [...html.matchAll(/<script>([\s\S]*?)<\/script>/g)].map(
