@@ -27,6 +27,7 @@ import { routes } from '../contracts/http/all.ts';
 import { streamExecution } from '../contracts/http/executions.ts';
 import { getGraphql, postGraphql } from '../contracts/http/graphql.ts';
 import * as live from '../contracts/http/live.ts';
+import { publicExecutionStream } from '../contracts/http/public-links.ts';
 import { isCommand, type RouteContract } from '../contracts/http/route.ts';
 import { getMetrics, systemRoutes } from '../contracts/http/system.ts';
 import { chatQueryEndpoints } from '../query-service/http/chat.ts';
@@ -64,6 +65,7 @@ const queryService = [
   live.streamLog,
   live.streamConversation,
   streamExecution,
+  publicExecutionStream,
   ...systemRoutes,
 ];
 /** Not to be reached through the proxy. */
