@@ -36,48 +36,40 @@ const lets = (access: Access, { permissions }: Visitor): 'in' | 401 | 403 | 404 
 
 const keyOf = ({ method, path }: RouteContract): string => `${method} ${path}`;
 
-/** A sound body for each route that needs one. */
+/** A sound body for routes whose example would not do here: what it names is not there, or is there only once. */
 const bodies: Readonly<Record<string, (unique: string) => unknown>> = {
-  'POST /api/auth/login': () => ({ email: 'nobody@example.org', password: PASSWORD }),
-  'POST /api/auth/refresh': () => ({ refreshToken: 'none' }),
-  'POST /api/v1/auth/login': () => ({ username: 'nobody@example.org', password: PASSWORD }),
-  'POST /api/v1/auth/refresh': () => ({ refresh_token: 'none' }),
   'POST /api/users': (unique) => ({
     email: `${unique}@example.org`,
     password: PASSWORD,
     displayName: 'New',
     role: 'user',
   }),
+  // Ada stays what she is.
   'PATCH /api/users/:id': () => ({ role: 'user' }),
-  'POST /api/api-keys': () => ({ name: 'made by the test', permissions: ['chat:read'] }),
-  'PATCH /api/chat/sessions/:id': () => ({ title: 'Changed' }),
-  'POST /api/chat/sessions/:id/send': () => ({ message: 'hello', stream: false }),
-  'POST /api/v1/chat/:id/message': () => ({ content: 'hello' }),
   'POST /api/agents': (unique) => ({ name: unique, ...AGENT }),
-  'PATCH /api/agents/:name': () => ({ description: 'Changed.' }),
-  'PUT /api/agents/:name/model': () => ({ model: 'nano' }),
   'POST /api/agents/:name/task': () => ({ message: 'hello', async_mode: true }),
   'POST /api/agents/:name/chat': () => ({ message: 'hello' }),
+  'PUT /api/agents/:name/model': () => ({ model: 'nano' }),
+  'POST /api/agents/:name/public-links': () => ({}),
   'PATCH /api/agents/:name/public-links/:id': () => ({ enabled: false }),
   'PUT /api/agents/:name/public-links/:id': () => ({ name: 'Fair' }),
-  'POST /api/public/chat/:token': () => ({ message: 'hello' }),
-  'POST /api/search': () => ({ query: 'hello' }),
   'POST /api/agents/orchestrate': () => ORCHESTRATION,
   'POST /api/abilities/agents/execute': () => ({ agent: 'writer', task: 'hello' }),
   'POST /api/abilities/agents/orchestrate': () => ORCHESTRATION,
   'POST /api/chat/completions': () => ({ messages: [{ role: 'user', content: 'hello' }] }),
   'POST /api/chat/stream': () => ({ messages: [{ role: 'user', content: 'hello' }] }),
-  'PATCH /api/conversations/:id': () => ({ title: 'Changed' }),
   'POST /graphql': () => ({ query: '{ conversations { id } }' }),
-  'POST /internal/commands/send-message': () => ({ input: {}, issuer: {} }),
-  'POST /internal/commands/rename-conversation': () => ({ input: {}, issuer: {} }),
-  'POST /internal/commands/delete-conversation': () => ({ input: {}, issuer: {} }),
-  'POST /internal/commands/interrupt': () => ({ input: {}, issuer: {} }),
 };
+const bodyOf = (route: RouteContract, unique: string): unknown =>
+  route.access === 'service'
+    ? { input: {}, issuer: {} }
+    : (bodies[keyOf(route)]?.(unique) ?? route.example?.body ?? {});
 /** Log in and out without a caller: their own tests say what they do. */
 const withoutCaller = /\/auth\/(login|refresh|logout)$|^\/api\/token$/;
 /** For visitors, whoever they are: all that counts is the link, and here it is one that there is not. */
 const BY_LINK = '/api/public/';
+const OF_COUNCIL = '/api/autonomous/';
+const SESSION = { taskDescription: 'Should we buy 3 servers at 400 USD each with 1000 USD?' };
 
 describe('routes × roles', () => {
   let program: Program;
@@ -86,6 +78,7 @@ describe('routes × roles', () => {
   let admin: Client;
   let visitors: Visitor[];
   let unique = 0;
+  let adasDeliberation: string;
 
   before(async () => {
     program = await startProgram({ env: { BUILTIN_DELAY_MS: '0' } });
@@ -99,6 +92,8 @@ describe('routes × roles', () => {
     const adas = await register('ada', 'user');
     ada = adas.client;
     adaId = adas.id;
+    expect((await ada.post(`${OF_COUNCIL}start`, SESSION)).status).to.equal(200);
+    adasDeliberation = (await ada.get(`${OF_COUNCIL}deliberations`)).body.deliberations[0].id;
     const bob = (await register('bob', 'user')).client;
     const audra = (await register('audra', 'auditor')).client;
     const key = async (owner: Client, permissions: Permission[]) => {
@@ -177,6 +172,22 @@ describe('routes × roles', () => {
     return body.orchestration_id;
   }
 
+  /** A Council has one session at a time: there is one to stop, and none in the way of a start. */
+  async function prepareCouncil({ method, path }: RouteContract, { headers }: Visitor): Promise<void> {
+    const ask = (verb: string, name: string, body?: object) =>
+      client(program.url, '').request(verb, `${OF_COUNCIL}${name}`, body, headers);
+    if (path.endsWith('/stop')) await ask('POST', 'start', SESSION);
+    if (path.endsWith('/start')) {
+      await ask('POST', 'stop');
+      const isIdle = async () => (await ask('GET', 'status')).body.currentSession === null;
+      // Who may not read cannot look; their start is refused, or theirs alone.
+      if ((await ask('GET', 'status')).status === 200) {
+        await condition(isIdle, { withinMs: 10_000, what: 'the session to end' });
+      }
+    }
+    if (path.endsWith('/council/:name') && method !== 'GET') await ask('POST', 'council/reset', {});
+  }
+
   async function urlOfAgent(path: string): Promise<string> {
     const { name, execution } = await adasAgent();
     const agent = `/api/agents/${name}`;
@@ -198,6 +209,8 @@ describe('routes × roles', () => {
       .replace(':stream', `conversation-${things.conversation}`)
       .replace(':name', 'messages')
       .replace(':model', 'pro')
+      .replace(':file', 'swagger-ui.css')
+      .replace(':conversationId', things.conversation)
       .replace(/^\/api\/users\/:id/, `/api/users/${adaId}`)
       .replace(/^\/api\/api-keys\/:id/, `/api/api-keys/${things.key}`)
       .replace(':id', things.conversation);
@@ -205,21 +218,20 @@ describe('routes × roles', () => {
 
   /** The status alone: a stream is left at once. */
   async function knock(route: RouteContract, visitor: Visitor): Promise<number> {
-    const sample = bodies[keyOf(route)];
-    if (route.body !== undefined && sample === undefined && !route.body.safeParse({}).success) {
-      throw new Error(`The test has no body for ${keyOf(route)}: add one to \`bodies\`.`);
-    }
+    if (route.path.startsWith(OF_COUNCIL)) await prepareCouncil(route, visitor);
     const leave = new AbortController();
     const things = route.path.includes(':') ? await adasThings() : { conversation: '', turn: '', key: '' };
     const path = route.path.startsWith(OF_AGENT)
       ? await urlOfAgent(route.path)
       : route.path.startsWith(OF_ORCHESTRATION)
         ? route.path.replace(':id', await adasOrchestration())
-        : route.path;
+        : route.path.startsWith(OF_COUNCIL)
+          ? route.path.replace(':name', 'sceptic').replace(':id', adasDeliberation)
+          : route.path;
     const response = await fetch(program.url + urlOf(path, things), {
       method: route.method,
       headers: { ...visitor.headers, ...(route.method !== 'GET' && { 'Content-Type': 'application/json' }) },
-      ...(route.method !== 'GET' && { body: JSON.stringify(sample?.(`new-${unique++}`) ?? {}) }),
+      ...(route.method !== 'GET' && { body: JSON.stringify(bodyOf(route, `new-${unique++}`)) }),
       signal: leave.signal,
     });
     leave.abort();
