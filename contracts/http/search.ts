@@ -52,6 +52,7 @@ export const searchConversations = route({
     'the search waits for it a while, and says `X-Read-Model: behind` when it could not wait any longer.',
   access: 'chat:read',
   reads: true,
+  example: { body: { query: 'python csv file reading', limit: 5, min_score: 0.7 } },
   rateLimit: 'search',
   query: z.object({ asOf }),
   body: z.object({
