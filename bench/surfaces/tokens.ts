@@ -1,0 +1,177 @@
+/**
+ * Tokens of one answer to many readers: through a surface, and through the bare library beneath it. Both servers are
+ * in this process, and their turns alternate, so that whatever else the machine does falls on both. Tokens come one
+ * by one, as from a model that is as fast as its readers: some, and the next ones when everybody has them.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { condition } from '../../test/program.ts';
+import { type BenchResult, median } from '../result.ts';
+import {
+  bareGraphql,
+  bareLuna,
+  bareOpenAi,
+  bareSocketIo,
+  bareWebSocket,
+  type Payload,
+  type TokenServer,
+} from './bare.ts';
+import { CONVERSATION, OPENAI_PATH, type Ours, OWNER, startOurs, TURN_ID } from './ours.ts';
+import { MARK, type Readers, type Step, startReaders } from './readers.ts';
+
+const READERS = 50;
+const TOKENS = 500;
+const BATCH = 50;
+const ROUNDS = 5;
+
+const WORDS = [' the', ' light', ' of', ' a', ' harbour', ',', ' and', ' what', ' it', ' shows', '.', ' So'];
+const tokenAt = (n: number): string => `${WORDS[n % WORDS.length]}${MARK}`;
+
+interface Surface {
+  readonly name: string;
+  readonly library: string;
+  readonly hello: readonly Step[];
+  readonly bare: (payload: Payload) => Promise<TokenServer>;
+  readonly port: (ours: Ours) => number;
+  readonly target: number;
+}
+
+const HOST = 'Host: localhost';
+const upgrade = (path: string, more = ''): Step => ({
+  send:
+    `GET ${path} HTTP/1.1\r\n${HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+    `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n${more}\r\n`,
+  until: '\r\n\r\n',
+});
+const get = (path: string): Step => ({
+  send: `GET ${path} HTTP/1.1\r\n${HOST}\r\nAuthorization: Bearer ${OWNER}\r\n\r\n`,
+});
+const framed = (message: string | object, until?: string): Step => ({
+  send: typeof message === 'string' ? message : JSON.stringify(message),
+  framed: true,
+  ...(until !== undefined && { until }),
+});
+
+const subscription = `subscription MessageStream($conversationId: ID!) {
+  messageStream(conversationId: $conversationId) { id token finished model }
+}`;
+
+export const surfaces = {
+  luna: {
+    name: 'SSE (Luna)',
+    library: 'res.write',
+    hello: [get(`/api/turns/${TURN_ID}/stream`)],
+    bare: bareLuna,
+    port: ({ port }) => port,
+    target: 0.7,
+  },
+  zerg: {
+    name: 'WebSocket (ZERG)',
+    library: 'ws',
+    hello: [upgrade(`/api/v1/chat/${CONVERSATION}/ws?token=${OWNER}`)],
+    bare: bareWebSocket,
+    port: ({ port }) => port,
+    target: 0.7,
+  },
+  socketIo: {
+    name: 'Socket.IO',
+    library: 'socket.io, a room',
+    hello: [
+      { ...upgrade('/socket.io/?EIO=4&transport=websocket'), until: '"sid"' },
+      framed(`40${JSON.stringify({ token: OWNER })}`, '40{"sid"'),
+      framed(
+        `420${JSON.stringify(['subscribe', { type: 'conversation', conversation_id: CONVERSATION }])}`,
+        '430[{"ok":true',
+      ),
+    ],
+    bare: bareSocketIo,
+    port: ({ port }) => port,
+    target: 0.7,
+  },
+  graphql: {
+    name: 'GraphQL subscription',
+    library: 'graphql-ws',
+    hello: [
+      upgrade('/graphql', 'Sec-WebSocket-Protocol: graphql-transport-ws\r\n'),
+      framed({ type: 'connection_init', payload: { token: OWNER } }, 'connection_ack'),
+      framed({
+        ...{ id: '1', type: 'subscribe' },
+        payload: { query: subscription, variables: { conversationId: CONVERSATION } },
+      }),
+    ],
+    bare: bareGraphql,
+    port: ({ graphqlPort }) => graphqlPort,
+    target: 0.6,
+  },
+  openAi: {
+    name: 'OpenAI stream',
+    library: 'res.write',
+    hello: [get(OPENAI_PATH)],
+    bare: bareOpenAi,
+    port: ({ port }) => port,
+    target: 0.7,
+  },
+} as const satisfies Record<string, Surface>;
+
+/** One server and who reads from it. */
+interface Side {
+  readonly server: TokenServer;
+  readonly readers: Readers;
+  said: number;
+  bytes: number;
+}
+
+async function begin(server: TokenServer, port: number, hello: readonly Step[]): Promise<Side> {
+  const readers = await startReaders({ port, hello, count: READERS });
+  await condition(() => server.readers() === READERS, { withinMs: 10_000, what: 'everybody to read' });
+  await readers.begin();
+  return { server, readers, said: 0, bytes: 0 };
+}
+
+/** @returns tokens a second, of all readers together */
+async function round(side: Side): Promise<number> {
+  const { server, readers } = side;
+  const began = performance.now();
+  for (let said = 0; said < TOKENS; said += BATCH) {
+    for (let n = 0; n < BATCH; n++) {
+      server.say(tokenAt(side.said++));
+      await nextTurn();
+    }
+    side.bytes = await readers.have(side.said);
+  }
+  return (READERS * TOKENS * 1_000) / (performance.now() - began);
+}
+
+export async function benchTokens(surface: Surface): Promise<BenchResult> {
+  const ours = await startOurs();
+  const bare = await surface.bare(ours.payload);
+  const sides: Side[] = [];
+  try {
+    const floor = await begin(bare, bare.port, surface.hello);
+    sides.push(floor);
+    const through = await begin(ours, surface.port(ours), surface.hello);
+    sides.push(through);
+    const rates = { floor: [] as number[], ours: [] as number[] };
+    for (let n = 0; n <= ROUNDS; n++) {
+      const rate = { floor: await round(floor), ours: await round(through) };
+      if (n === 0) continue; // warms up
+      rates.floor.push(rate.floor);
+      rates.ours.push(rate.ours);
+    }
+    // The little that comes before the first token may be among what was read.
+    if (Math.abs(through.bytes / floor.bytes - 1) > 0.01) {
+      throw new Error(`Not the same payloads: ${through.bytes} bytes, and ${floor.bytes} of the floor.`);
+    }
+    return {
+      name: `tokens to ${READERS} readers, ${surface.name} / bare ${surface.library}`,
+      floor: median(rates.floor),
+      ours: median(rates.ours),
+      unit: 'tokens/s',
+      ratio: median(rates.ours) / median(rates.floor),
+      target: surface.target,
+    };
+  } finally {
+    for (const { readers } of sides) readers.close();
+    await bare.close();
+    await ours.close();
+  }
+}
