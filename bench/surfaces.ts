@@ -1,6 +1,7 @@
 /** `npm run bench -- surfaces`: what the surfaces for chat and agents add to the bare libraries beneath them. */
 import { benchTokens, surfaces } from './surfaces/tokens.ts';
 
+export { benchFirstToken } from './surfaces/first-token.ts';
 export { benchSearch } from './surfaces/search.ts';
 
 export const benchTokensOverSse = () => benchTokens(surfaces.luna);
