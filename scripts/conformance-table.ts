@@ -37,6 +37,11 @@ const PORTS: Readonly<Record<string, Port>> = {
     suite: 'infra/bus/events-conformance.ts',
     files: ['infra/bus/in-process-events.test.ts', 'infra/bus/kafka/events.test.ts'],
   },
+  'a search index': {
+    title: 'Search index',
+    suite: 'infra/search/conformance.ts',
+    files: ['infra/search/sqlite.test.ts'],
+  },
 };
 
 export const CONFORMANCE_FILES = Object.values(PORTS).flatMap(({ files }) => files);
