@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { expect } from 'chai';
 import { WebSocket, WebSocketServer } from 'ws';
+import { autonomousCommandEndpoints } from '../command-service/http/autonomous.ts';
 import { chatCommandEndpoints } from '../command-service/http/chat.ts';
 import { identityCommandEndpoints } from '../command-service/http/identity.ts';
 import { internalCommandEndpoints } from '../command-service/http/internal.ts';
@@ -30,11 +31,13 @@ import * as live from '../contracts/http/live.ts';
 import { publicExecutionStream } from '../contracts/http/public-links.ts';
 import { isCommand, type RouteContract } from '../contracts/http/route.ts';
 import { getMetrics, systemRoutes } from '../contracts/http/system.ts';
+import { autonomousQueryEndpoints } from '../query-service/http/autonomous.ts';
 import { chatQueryEndpoints } from '../query-service/http/chat.ts';
 import { identityQueryEndpoints } from '../query-service/http/identity.ts';
 import { modelQueryEndpoints } from '../query-service/http/models.ts';
 import { operatorQueryEndpoints } from '../query-service/http/operators.ts';
 import { searchEndpoints } from '../query-service/http/search.ts';
+import { theaterEndpoints } from '../query-service/live/theater.ts';
 import { condition } from '../test/program.ts';
 
 const text = readFileSync(join(import.meta.dirname, 'nginx.conf'), 'utf8');
@@ -45,6 +48,7 @@ const nothing = {} as never;
 const commandService = [
   ...chatCommandEndpoints(nothing),
   ...identityCommandEndpoints(nothing),
+  ...autonomousCommandEndpoints(nothing),
   ...operatorCommandEndpoints(nothing),
   ...internalCommandEndpoints(nothing),
   ...serviceEndpoints(nothing),
@@ -53,6 +57,8 @@ const queryService = [
   ...[
     ...chatQueryEndpoints(nothing),
     ...identityQueryEndpoints(nothing),
+    ...autonomousQueryEndpoints(nothing),
+    ...theaterEndpoints(nothing),
     ...operatorQueryEndpoints(nothing),
     ...searchEndpoints(nothing),
     ...modelQueryEndpoints(nothing),

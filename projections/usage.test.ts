@@ -63,4 +63,18 @@ describe('the usage projection', () => {
       'bob:2026-03-02',
     ]);
   });
+
+  it('adds what members of the Council say through models, and not what they say by rule', () => {
+    const log = createLog();
+    const tokens = { promptTokens: 100, completionTokens: 20, cachedTokens: 0 };
+    const vote = (model: string | null) => ({
+      ...{ loop: 1, member: 'judge', vote: 'for' as const, reason: 'so' },
+      voice: { model, usage: tokens, costUsd: 0.5, durationMs: 10 },
+    });
+    log.add('deliberation-d1', 'VoteCast', vote('openai/gpt-5'));
+    log.add('deliberation-d1', 'VoteCast', vote(null));
+    const [document] = [...fold(usage, log.events).values()];
+    expect(document).to.include({ requests: 1, totalDurationMs: 10 });
+    expect(document!.models['openai/gpt-5']).to.include({ requests: 1, inputTokens: 100, costUsd: 0.5 });
+  });
 });

@@ -1,23 +1,26 @@
 /** `usage`: what models cost an owner on a day (UTC), a document `<owner>:<YYYY-MM-DD>`. */
 import type { OdeonEvent } from '../contracts/events/catalogue.ts';
 import type { TokenUsage } from '../contracts/events/conversation.ts';
+import type { Voice } from '../contracts/events/deliberation.ts';
 import { type UsageDocument, usageDocument } from '../contracts/read-models/documents.ts';
-import { projection } from './projection.ts';
+import { type EventHandler, projection } from './projection.ts';
 
 type ModelCallEnd = OdeonEvent<'ModelAnswered' | 'ModelFailed'>;
+/** A member of the Council said something, through a model or by rule. */
+type Speech = OdeonEvent<'MemberSpoke' | 'VoteCast' | 'DecisionReached'>;
 
 const dayOf = (event: { time: string }): string => event.time.slice(0, 'YYYY-MM-DD'.length);
-const id = (event: ModelCallEnd): string => `${event.owner}:${dayOf(event)}`;
+const id = (event: { readonly owner: string; readonly time: string }): string =>
+  `${event.owner}:${dayOf(event)}`;
 
 const NOTHING: TokenUsage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
 
 function withCall(
   doc: UsageDocument | null,
-  event: ModelCallEnd,
-  call: { usage: TokenUsage; costUsd: number; failed: boolean },
+  event: { readonly owner: string; readonly time: string },
+  call: { name: string; durationMs: number; usage: TokenUsage; costUsd: number; failed: boolean },
 ): UsageDocument {
-  const { provider, model, durationMs } = event.data;
-  const name = `${provider}/${model}`;
+  const { name, durationMs } = call;
   const before = doc?.models[name];
   return {
     owner: event.owner,
@@ -38,8 +41,25 @@ function withCall(
   };
 }
 
+const called = ({ data: { provider, model, durationMs } }: ModelCallEnd) => ({
+  name: `${provider}/${model}`,
+  durationMs,
+});
+
+/** What a rule says costs nothing and is no call. */
+const withVoice: EventHandler<UsageDocument, Speech> = {
+  id: (event) => (modelOf(event.data.voice) === null ? null : id(event)),
+  apply: (doc, event) => {
+    const name = modelOf(event.data.voice);
+    const { durationMs = 0, usage = NOTHING, costUsd = 0 } = event.data.voice ?? {};
+    if (name === null) return doc;
+    return withCall(doc, event, { name, durationMs, usage, costUsd: costUsd ?? 0, failed: false });
+  },
+};
+const modelOf = (voice: Voice | null): string | null => voice?.model ?? null;
+
 export const usage = projection<UsageDocument>('usage', {
-  version: 1,
+  version: 2,
   document: usageDocument,
   indexes: [['day']],
   on: {
@@ -47,14 +67,19 @@ export const usage = projection<UsageDocument>('usage', {
       id,
       apply: (doc, event) =>
         withCall(doc, event, {
+          ...called(event),
           usage: event.data.usage,
           costUsd: event.data.costUsd ?? 0,
           failed: false,
         }),
     },
+    MemberSpoke: withVoice,
+    VoteCast: withVoice,
+    DecisionReached: withVoice,
     ModelFailed: {
       id,
-      apply: (doc, event) => withCall(doc, event, { usage: NOTHING, costUsd: 0, failed: true }),
+      apply: (doc, event) =>
+        withCall(doc, event, { ...called(event), usage: NOTHING, costUsd: 0, failed: true }),
     },
   },
 });

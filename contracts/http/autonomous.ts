@@ -258,6 +258,16 @@ export const startAutonomous = route({
       maxToolUses: maxToolUses.default(DEFAULT_TOOL_USES),
     })
     .prefault({}),
+  example: {
+    body: {
+      taskDescription: 'Should we move the archive to cold storage?',
+      sessionMode: 'standard',
+      material: [
+        { title: 'Bill', text: 'The archive costs 310 dollars a month.' },
+        { title: 'Offer', text: 'Cold storage saves 900 dollars a month.' },
+      ],
+    },
+  },
   answers: { 200: z.strictObject({ success: z.literal(true), session: lunaAutonomousSession }) },
 });
 
@@ -413,6 +423,16 @@ export const putMember = route({
   summary: 'Adds a member to the Council (with a role and a systemPrompt), or changes one.',
   params: nameParams,
   body: changes,
+  example: {
+    params: { name: 'lawyer' },
+    body: {
+      displayName: 'Vesta',
+      role: 'Lawyer: contracts and what is unlawful',
+      personality: 'Precise, and sparing with words.',
+      systemPrompt: 'Look for what breaks a contract or a law. Name the clause.',
+      loopOrder: 3,
+    },
+  },
   answers: { 200: lunaCouncilMember, 201: lunaCouncilMember },
 });
 
@@ -423,6 +443,10 @@ export const patchMember = route({
   summary: 'Changes a member of the Council: what is left out stays as it is.',
   params: nameParams,
   body: changes,
+  example: {
+    params: { name: 'sceptic' },
+    body: { personality: 'Blunt, and proud of it.', isActive: true },
+  },
   answers: { 200: lunaCouncilMember },
 });
 
@@ -441,6 +465,7 @@ export const resetCouncilRoute = route({
   path: `${PATH}/council/reset`,
   summary: 'Makes the Council, or the ready-made member that is named, as it was at first.',
   body: z.object({ name: memberName.optional() }).optional(),
+  example: { body: { name: 'sceptic' } },
   answers: { 200: council },
 });
 
