@@ -1,13 +1,13 @@
 /** What a chat completion asks for, as a message of a conversation. Pure. */
 import { messageContent } from '../../contracts/commands/conversation.ts';
 import { type Issue, Refusal } from '../../contracts/errors.ts';
-import type { ClientPrompt, SentMessage, ToolRequest } from '../../contracts/events/conversation.ts';
 import {
-  type ChatMessage,
-  type CompletionRequest,
-  type Content,
+  type ClientPrompt,
   NO_SETTINGS,
-} from '../../contracts/http/openai.ts';
+  type SentMessage,
+  type ToolRequest,
+} from '../../contracts/events/conversation.ts';
+import type { ChatMessage, CompletionRequest, Content } from '../../contracts/http/openai.ts';
 
 export interface AskedMessage {
   /** What people are shown of it. */

@@ -127,6 +127,16 @@ export const modelSettings = z.strictObject({
   frequencyPenalty: z.number().nullable(),
 });
 export type ModelSettings = z.infer<typeof modelSettings>;
+/** Everything as the model has it. */
+export const NO_SETTINGS: ModelSettings = {
+  temperature: null,
+  topP: null,
+  maxTokens: null,
+  stop: [],
+  seed: null,
+  presencePenalty: null,
+  frequencyPenalty: null,
+};
 
 /** What a client of the OpenAI-compatible routes says beside its message. */
 export const clientPrompt = z.strictObject({

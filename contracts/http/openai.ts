@@ -286,16 +286,6 @@ export const renderCall = ({ toolCallId, tool: name, arguments: given }: ToolReq
   function: { name, arguments: typeof given === 'string' ? given : JSON.stringify(given ?? {}) },
 });
 
-export const NO_SETTINGS: ClientPrompt['settings'] = {
-  temperature: null,
-  topP: null,
-  maxTokens: null,
-  stop: [],
-  seed: null,
-  presencePenalty: null,
-  frequencyPenalty: null,
-};
-
 // ── models ────────────────────────────────────────────────────────────────
 export const openAiModel = z.strictObject({
   id: z.string(),

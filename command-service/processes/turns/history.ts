@@ -3,7 +3,7 @@
  * so that a long conversation costs no more than what fits a model.
  */
 import type { EventData } from '../../../contracts/events/catalogue.ts';
-import type { ModelSettings } from '../../../contracts/events/conversation.ts';
+import { NO_SETTINGS } from '../../../contracts/events/conversation.ts';
 import type { EventStore } from '../../../infra/event-store/port.ts';
 import { estimateTokens, type ModelMessage, type Prompt } from '../../../infra/models/port.ts';
 import { type ConversationEvent, isConversationEvent } from '../../domain/conversation.ts';
@@ -120,22 +120,12 @@ function toolChoiceFor({ prompt }: Transcript, tools: Prompt['tools']): Pick<Pro
   return choice === 'auto' || tools.length === 0 ? {} : { toolChoice: choice };
 }
 
-const OWN_SETTINGS: ModelSettings = {
-  temperature: null,
-  topP: null,
-  maxTokens: null,
-  stop: [],
-  seed: null,
-  presencePenalty: null,
-  frequencyPenalty: null,
-};
-
 /** What the client set, and of a run no more tokens than its budget leaves. */
 function settingsFor(transcript: Transcript, prompt: Prompt): Pick<Prompt, 'settings'> {
   const room = roomForAnswer(transcript, tokensOf(prompt));
   const asked = transcript.prompt?.settings;
   if (room === null) return asked === undefined ? {} : { settings: asked };
-  const settings = asked ?? OWN_SETTINGS;
+  const settings = asked ?? NO_SETTINGS;
   return { settings: { ...settings, maxTokens: Math.min(settings.maxTokens ?? room, room) } };
 }
 
