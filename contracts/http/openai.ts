@@ -5,7 +5,7 @@
  * whatever is not of OpenAI's API.
  */
 import { z } from 'zod';
-import type { ClientPrompt, FinishReason, TokenUsage, ToolRequest } from '../events/conversation.ts';
+import type { FinishReason, TokenUsage, ToolRequest } from '../events/conversation.ts';
 import { route } from './route.ts';
 
 // ── requests ──────────────────────────────────────────────────────────────
