@@ -15,12 +15,14 @@ export type Describe = (
 export function createErrorMask(describe: Describe, logger: Logger): (error: unknown) => GraphQLError {
   return (error) => {
     const outer = error instanceof GraphQLError ? error : null;
-    // Its own: of a document that is not valid, of limits, of arguments.
-    if (outer !== null && originalOf(outer) === outer) return coded(outer);
+    const original = originalOf(error);
+    // Its own: of a document that is not valid, of limits, of arguments, of what a variable holds (which is told in
+    // an error around the one that says why).
+    if (outer !== null && original instanceof GraphQLError) return coded(outer);
     const correlationId = randomUUID();
-    const { message, extensions } = describe(originalOf(error), correlationId);
+    const { message, extensions } = describe(original, correlationId);
     if (extensions.code === 'INTERNAL') {
-      logger.error({ err: originalOf(error), correlationId }, 'A resolver failed.');
+      logger.error({ err: original, correlationId }, 'A resolver failed.');
     }
     return new GraphQLError(message, {
       nodes: outer?.nodes ?? null,

@@ -90,13 +90,13 @@ function fixture() {
     ...{ refuseForeign: () => {}, addressOf: () => '::1', pingMs: 1_000 },
   } satisfies GraphqlOptions;
   const { endpoints } = createGraphql(options);
-  async function ask(query: string) {
+  async function ask(query: string, variables: object = {}) {
     const context = {
       ...{ caller: caller('ada'), address: '::1', correlationId: 'c', headers: {} },
       signal: new AbortController().signal,
     };
     const { handle } = endpoints.find(({ contract }) => contract === postGraphql)!;
-    const answer = await handle({ params: {}, query: {}, body: { query }, context } as never);
+    const answer = await handle({ params: {}, query: {}, body: { query, variables }, context } as never);
     let text = '';
     const to = {
       writeHead: () => to,
@@ -139,5 +139,19 @@ describe('what an answer of GraphQL reads', () => {
 
   it('is at both routes', () => {
     expect(fixture().endpoints.map(({ contract }) => contract)).to.deep.equal([postGraphql, getGraphql]);
+  });
+});
+
+describe('a variable that holds something else than the schema says', () => {
+  const SEND = 'mutation M($input: MessageInput!) { sendMessage(input: $input) { id } }';
+
+  it('is refused with a code, and names the field', async () => {
+    const { ask, refused } = fixture();
+    for (const input of [{}, { content: 5 }, { content: 'x', bogus: 1 }]) {
+      const { errors } = await ask(SEND, { input });
+      expect(errors[0].extensions.code).to.equal('BAD_USER_INPUT');
+      expect(errors[0].message).to.match('bogus' in input ? /bogus/ : /content/);
+    }
+    expect(refused).to.deep.equal([]);
   });
 });
