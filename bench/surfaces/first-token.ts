@@ -76,7 +76,7 @@ export async function benchFirstToken(): Promise<BenchResult[]> {
     },
   });
   const { token } = await login(program.url);
-  const agent = new Agent({ keepAlive: true, noDelay: true });
+  const agent = new Agent({ keepAlive: true });
   const direct: number[] = [];
   const through: number[] = [];
   for (let n = 0; n < WARM_UP + REQUESTS; n++) {

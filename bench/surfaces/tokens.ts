@@ -19,12 +19,19 @@ import { CONVERSATION, OPENAI_PATH, type Ours, OWNER, startOurs, TURN_ID } from 
 import { MARK, type Readers, type Step, startReaders } from './readers.ts';
 
 const READERS = 50;
-const TOKENS = 500;
+const TOKENS = 400;
 const BATCH = 50;
-const ROUNDS = 5;
+const ROUNDS = 7;
 
 const WORDS = [' the', ' light', ' of', ' a', ' harbour', ',', ' and', ' what', ' it', ' shows', '.', ' So'];
 const tokenAt = (n: number): string => `${WORDS[n % WORDS.length]}${MARK}`;
+
+/**
+ * What is asked of every surface. A token is rendered once and then written to each reader, so that with many readers
+ * the system's calls that write it count most, which the floor makes as well: near 1 is right. The rest is for keeping
+ * where every reader stands, which a bare library does not do, and for how much rounds differ.
+ */
+const TARGET = 0.7;
 
 interface Surface {
   readonly name: string;
@@ -32,7 +39,6 @@ interface Surface {
   readonly hello: readonly Step[];
   readonly bare: (payload: Payload) => Promise<TokenServer>;
   readonly port: (ours: Ours) => number;
-  readonly target: number;
 }
 
 const HOST = 'Host: localhost';
@@ -62,7 +68,6 @@ export const surfaces = {
     hello: [get(`/api/turns/${TURN_ID}/stream`)],
     bare: bareLuna,
     port: ({ port }) => port,
-    target: 0.7,
   },
   zerg: {
     name: 'WebSocket (ZERG)',
@@ -70,7 +75,6 @@ export const surfaces = {
     hello: [upgrade(`/api/v1/chat/${CONVERSATION}/ws?token=${OWNER}`)],
     bare: bareWebSocket,
     port: ({ port }) => port,
-    target: 0.7,
   },
   socketIo: {
     name: 'Socket.IO',
@@ -85,7 +89,6 @@ export const surfaces = {
     ],
     bare: bareSocketIo,
     port: ({ port }) => port,
-    target: 0.7,
   },
   graphql: {
     name: 'GraphQL subscription',
@@ -100,7 +103,6 @@ export const surfaces = {
     ],
     bare: bareGraphql,
     port: ({ graphqlPort }) => graphqlPort,
-    target: 0.6,
   },
   openAi: {
     name: 'OpenAI stream',
@@ -108,7 +110,6 @@ export const surfaces = {
     hello: [get(OPENAI_PATH)],
     bare: bareOpenAi,
     port: ({ port }) => port,
-    target: 0.7,
   },
 } as const satisfies Record<string, Surface>;
 
@@ -167,7 +168,7 @@ export async function benchTokens(surface: Surface): Promise<BenchResult> {
       ours: median(rates.ours),
       unit: 'tokens/s',
       ratio: median(rates.ours) / median(rates.floor),
-      target: surface.target,
+      target: TARGET,
     };
   } finally {
     for (const { readers } of sides) readers.close();
