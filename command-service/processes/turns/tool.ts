@@ -51,11 +51,21 @@ export const tool = <Input>(
   definition: Omit<Tool<Input>, 'timeoutMs'> & { readonly timeoutMs?: number | null },
 ): Tool => ({ timeoutMs: DEFAULT_TIMEOUT_MS, ...definition }) as unknown as Tool;
 
-export const describe = (definition: Tool): ToolDescription => ({
-  name: definition.name,
-  description: definition.description,
-  parameters: z.toJSONSchema(definition.input, { io: 'input' }),
-});
+const descriptions = new WeakMap<Tool, ToolDescription>();
+
+/** As models are told of it. Made once: every call of a model needs it, and writing schemas takes milliseconds. */
+export function describe(definition: Tool): ToolDescription {
+  let description = descriptions.get(definition);
+  if (description === undefined) {
+    description = {
+      name: definition.name,
+      description: definition.description,
+      parameters: z.toJSONSchema(definition.input, { io: 'input' }),
+    };
+    descriptions.set(definition, description);
+  }
+  return description;
+}
 
 /**
  * Runs a tool as a model asked for it. What goes wrong (no such tool, arguments that do not fit, an error, a
