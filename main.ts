@@ -60,7 +60,7 @@ import type { Logger } from './infra/telemetry/port.ts';
 import { activityRow } from './projections/activity.ts';
 import { deliberationsInThePast } from './projections/deliberations.ts';
 import { createHistory } from './projections/history.ts';
-import { createGraphql } from './query-service/graphql/server.ts';
+import { createLazyGraphql } from './query-service/graphql/lazy.ts';
 import { autonomousQueryEndpoints } from './query-service/http/autonomous.ts';
 import { chatQueryEndpoints } from './query-service/http/chat.ts';
 import { documentationEndpoints } from './query-service/http/documentation.ts';
@@ -298,7 +298,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
     },
   });
 
-  const graphql = createGraphql({
+  const graphql = createLazyGraphql({
     ...live,
     ...twoWay,
     describe: twoWay.describeForGraphql,
