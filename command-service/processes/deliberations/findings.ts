@@ -162,26 +162,69 @@ const claims: Rule = (readable) => {
 const isTool = ({ pieces }: Readable, id: string): boolean =>
   pieces.some((piece) => piece.id === id && piece.tool !== null);
 
-const COST =
-  /\b(?:costs?|costing|prices?|priced|fees?|pays?|paying|spend\w*|expens\w+|charges?|bills?|rent|loss(?:es)?|lose\w*|invest\w*)\b/i;
-const BENEFIT =
-  /\b(?:sav(?:e|es|ing|ings)|earn\w*|revenues?|gains?|profits?|benefits?|brings?|returns?|worth|income|sells? for|yields?)\b/i;
-const BUDGET = /\b(?:budget|at most|maximum|no more than|up to|limit(?:ed)?|cap(?:ped)?|afford)\b/i;
+/** Less of a cost is a benefit, and less of a benefit a cost. */
+const COSTS_NOUN = '(?:costs?|rent|fees?|expenses?|bills?|spending|charges?|prices?)';
+const BENEFITS_NOUN = '(?:revenues?|income|profits?|sales|earnings|turnover|gains?)';
+const LESS =
+  '(?:sav(?:e|es|ed|ing)|cut(?:s|ting)?|reduc(?:e[sd]?|ing)|lower(?:s|ed|ing)?|avoid(?:s|ed|ing)?)';
+const LOST = '(?:los(?:e|es|s|ses|t|ing)|forgo(?:es)?|miss(?:es|ed|ing)?)';
+/** What an amount is for, by the word beside it; of two that end at the same place the first counts. */
+const sides = [
+  [
+    'budget',
+    /\b(?:budget(?:ed)?(?: of| is)?|at most|maximum|no more than|up to|limit(?:ed)?(?: to| of| is)?|cap(?:ped)?(?: at)?|afford)\b/gi,
+  ],
+  ['cost', new RegExp(`\\b${LOST}(?:\\s+(?:of|in|the|our|my|their))?\\s+${BENEFITS_NOUN}\\b`, 'gi')],
+  [
+    'benefit',
+    new RegExp(
+      `\\b${LESS}(?:\\s+(?:on|the|our|my|their|its|your|\\w+ing))?\\s+${COSTS_NOUN}\\b|\\b(?:gets?|are|is) paid\\b(?! (?:for|out) by us)`,
+      'gi',
+    ),
+  ],
+  [
+    'benefit',
+    /\b(?:sav(?:e|es|ed|ing|ings)|earn\w*|revenues?|gain(?:s|ed)?|profits?|benefits?|brings?|brought|returns?|worth|income|sales|sells?|sold|turnover|yields?|makes us|takes? in)\b/gi,
+  ],
+  [
+    'cost',
+    /\b(?:costs?|costing|prices?|priced|fees?|pa(?:y|ys|id|ying|yments?)|spen[dt]\w*|expens\w+|charges?|charged|bills?|rent|buy(?:s|ing)?|bought|purchas\w+|salar(?:y|ies)|wages?|subscriptions?|invoices?|loss(?:es)?|lose\w*|invest\w*)\b/gi,
+  ],
+] as const;
 
-type Side = 'cost' | 'benefit' | 'budget';
-const sideOf = ({ clause, sentence }: Amount): Side | null => {
-  for (const text of [clause, sentence.text]) {
-    const sides = (
-      [
-        ['budget', BUDGET],
-        ['benefit', BENEFIT],
-        ['cost', COST],
-      ] as const
-    ).filter(([, words]) => words.test(text));
-    if (sides.length > 0) return sides[0]![0];
-  }
-  return null;
-};
+type Side = (typeof sides)[number][0];
+
+interface Nearest {
+  readonly side: Side;
+  /** In UTF-16 code units. */
+  readonly distance: number;
+}
+function nearest(left: string, right: string): Nearest | null {
+  const found = sides.flatMap(([side, words]) => [
+    ...[...left.matchAll(words)].map((match) => ({
+      side,
+      distance: left.length - match.index - match[0].length,
+    })),
+    ...[...right.matchAll(words)].map(({ index }) => ({ side, distance: index })),
+  ]);
+  return found.reduce<Nearest | null>(
+    (best, one) => (best === null || one.distance < best.distance ? one : best),
+    null,
+  );
+}
+
+/** The word that stands nearest to the amount says what it is for: in its clause, else in its sentence. */
+function sideOf({ clause, before, after, sentence, text }: Amount): Side | null {
+  const at = sentence.text.indexOf(text);
+  const [left, right] = at < 0 ? [clause, ''] : [sentence.text.slice(0, at), sentence.text.slice(at)];
+  return (nearest(before, after) ?? nearest(clause, '') ?? nearest(left, right))?.side ?? null;
+}
+/** A number without a currency is money only right beside such a word, and where it counts nothing else. */
+const BESIDE = 10;
+const COUNTS_THINGS = /\d\s?(?!k\b|m\b|thousand\b|million\b|billion\b)\p{L}{2,}$/iu;
+const isMoney = ({ currency, per, before, after, text }: Amount): boolean =>
+  currency !== null ||
+  ((per !== null || !COUNTS_THINGS.test(text)) && (nearest(before, after)?.distance ?? BESIDE + 1) <= BESIDE);
 
 const perYear = ({ value, per }: Amount): string =>
   per === null ? value : calculate(`${value} * ${PER_YEAR[per]}`);
@@ -194,17 +237,18 @@ const money: Rule = (readable) => {
   const all = readable.sentences
     .filter(({ id }) => !isTool(readable, id))
     .flatMap(amountsOf)
-    .filter(({ percent, duration, currency, clause }) => {
-      if (percent || duration !== null) return false;
-      return currency !== null || COST.test(clause) || BENEFIT.test(clause) || BUDGET.test(clause);
-    });
+    .filter((amount) => !amount.percent && amount.duration === null && isMoney(amount));
   // What is said twice counts once.
   const said = new Map(
     all.map((one) => [`${sideOf(one)} ${one.value} ${one.per} ${one.sentence.text}`, one]),
   );
-  const currencies = unique([...said.values()].map(({ currency }) => currency));
+  const named = unique([...said.values()].flatMap(({ currency }) => currency ?? []));
+  // Where one currency is named, it is that of the amounts beside it, too.
+  const [only = null] = named.length === 1 ? named : [];
+  const currencyOf = ({ currency }: Amount) => currency ?? only;
+  const currencies = unique([...said.values()].map(currencyOf));
   return currencies.flatMap((currency) => {
-    const amounts = [...said.values()].filter((one) => one.currency === currency);
+    const amounts = [...said.values()].filter((one) => currencyOf(one) === currency);
     const of = (side: Side) => amounts.filter((one) => sideOf(one) === side).slice(0, MAX_SUMMED);
     return balance(of('cost'), of('benefit'), of('budget'), currency === null ? '' : ` ${currency}`);
   });
@@ -219,22 +263,32 @@ function balance(
   const findings: Finding[] = [];
   const recurring = (list: readonly Amount[]) => list.filter(({ per }) => per !== null);
   const once = (list: readonly Amount[]) => list.filter(({ per }) => per === null);
-  const worked = (list: readonly Amount[], total: string): string =>
-    list.length === 1 && list[0]!.value === total ? `${total}${unit}` : `${written(list)} = ${total}${unit}`;
-  const compared = (kind: string, cost: readonly Amount[], benefit: readonly Amount[]): void => {
-    const paid = sum(cost, perYear);
-    const gained = sum(benefit, perYear);
-    const net = calculate(`${gained} - ${paid}`);
+  const compared = (cost: readonly Amount[], benefit: readonly Amount[]): void => {
+    const both = [...cost, ...benefit];
+    const [{ per }] = both as [Amount];
+    // What is all per month is compared per month; what is not, per year.
+    const same = both.every((one) => one.per === per);
+    const kind = per === null ? '' : ` a ${same ? per : 'year'}`;
+    const value = same ? (one: Amount) => one.value : perYear;
+    const show = same ? (list: readonly Amount[]) => list.map((one) => one.value).join(' + ') : written;
+    const worked = (list: readonly Amount[], total: string): string =>
+      list.length === 1 && /^[\d.]+$/.test(show(list))
+        ? `${total}${unit}${kind}`
+        : `${show(list)} = ${total}${unit}${kind}`;
+    const paid = sum(cost, value);
+    const gained = sum(benefit, value);
+    const net = calculate(`${gained} - ${paid}`).replace('-', '');
     const cites = unique([...idsOf(benefit), ...idsOf(cost)]);
-    const sums = `The benefits come to ${worked(benefit, gained)}${kind}, the costs to ${worked(cost, paid)}${kind}`;
+    const [gain, price] = [`benefits of ${worked(benefit, gained)}`, `costs of ${worked(cost, paid)}`];
     const sign = compare(gained, paid);
+    const stands =
+      sign === 0
+        ? `The ${price} are even with ${gain}`
+        : `The ${sign > 0 ? gain : price} exceed ${sign > 0 ? price : gain} by ${net}${unit}${kind}`;
     findings.push({
       concern: 'benefit',
       weight: sign > 0 ? (compare(gained, calculate(`2 * ${paid}`)) >= 0 ? 3 : 2) : sign < 0 ? -3 : 0,
-      text:
-        sign === 0
-          ? `${sums}: they are even (${names(cites)}).`
-          : `${sums}: ${net.replace('-', '')}${unit} ${sign > 0 ? 'more than it costs' : 'less than it costs'} (${names(cites)}).`,
+      text: `${stands} (${names(cites)}).`,
       cites,
       asks: sign > 0 ? 'the costs turn out higher than the benefits' : 'the benefits exceed the costs',
     });
@@ -242,11 +296,25 @@ function balance(
 
   const [costsPerYear, benefitsPerYear] = [recurring(costs), recurring(benefits)];
   const [costsOnce, benefitsOnce] = [once(costs), once(benefits)];
-  if (costsPerYear.length > 0 && benefitsPerYear.length > 0)
-    compared(' a year', costsPerYear, benefitsPerYear);
-  if (costsOnce.length > 0 && benefitsOnce.length > 0) compared('', costsOnce, benefitsOnce);
+  if (costsPerYear.length > 0 && benefitsPerYear.length > 0) compared(costsPerYear, benefitsPerYear);
+  if (costsOnce.length > 0 && benefitsOnce.length > 0) compared(costsOnce, benefitsOnce);
   if (costsOnce.length > 0 && benefitsOnce.length === 0 && benefitsPerYear.length > 0) {
     findings.push(...payback(costsOnce, costsPerYear, benefitsPerYear, unit));
+  }
+  if (
+    costsOnce.length === 0 &&
+    costsPerYear.length > 0 &&
+    benefitsOnce.length > 0 &&
+    benefitsPerYear.length === 0
+  ) {
+    const cites = unique([...idsOf(costs), ...idsOf(benefits)]);
+    const list = (amounts: readonly Amount[]) =>
+      amounts.map(({ text, per }) => label(text, per)).join(' and ');
+    findings.push({
+      ...{ concern: 'benefit', weight: -1, cites },
+      text: `The costs of ${list(costs)} come again and again, and no period is named for the benefits of ${list(benefits)} (${names(cites)}).`,
+      asks: 'it is said how often the benefits come',
+    });
   }
   if (costs.length > 0 && benefits.length === 0) {
     const cites = idsOf(costs);

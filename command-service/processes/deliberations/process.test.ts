@@ -79,8 +79,8 @@ describe('the process of the Council', () => {
     expect(said.every(({ voice }) => voice.model === null)).to.equal(true);
     const advocate = said.find(({ member, phase }) => member === 'advocate' && phase === 'statements')!;
     expect(advocate.text)
-      .to.include('900 × 12 = 10800 USD a year')
-      .and.include('7080 USD more than it costs');
+      .to.include('benefits of 900 USD a month')
+      .and.include('exceed costs of 310 USD a month by 590 USD a month');
     expect(advocate.cites).to.have.members(['m1', 'm2']);
 
     const votes = dataOf(events, 'VoteCast');

@@ -82,6 +82,9 @@ export interface Amount {
   /** What is counted, where that is a time: `3 weeks`. */
   readonly duration: Period | null;
   readonly clause: string;
+  /** In the clause: what stands between this amount and the ones beside it. */
+  readonly before: string;
+  readonly after: string;
   readonly sentence: Sentence;
 }
 
@@ -137,8 +140,12 @@ export function amountsOf(sentence: Sentence): Amount[] {
   const amounts: Amount[] = [];
   // Of a calculation only what it comes to is an amount of its own.
   const text = sentence.text.replace(OPERATION, (_whole, _expression, claimed) => ` ${claimed ?? ''} `);
-  for (const clause of text.split(/,\s+|;\s*|\s+(?:and|but|while|whereas|against|versus|vs\.?)\s+/i)) {
-    for (const match of clause.matchAll(NUMBER)) {
+  for (const clause of text.split(
+    /,\s+|;\s*|\s+(?:and|but|while|whereas|when|if|since|because|although|against|versus|vs\.?)\s+/i,
+  )) {
+    const matches = [...clause.matchAll(NUMBER)];
+    for (const [index, match] of matches.entries()) {
+      const earlier = matches[index - 1];
       const [whole, sign, digits = '', first = '', second = '', per, adverb] = match;
       const words = [first, second].map((word) => word.toLowerCase());
       const scale = words[0] === undefined ? undefined : SCALES.get(words[0]);
@@ -153,6 +160,8 @@ export function amountsOf(sentence: Sentence): Amount[] {
         per: PERIODS.get((per ?? adverb ?? '').toLowerCase()) ?? adverbIn(words),
         duration: unit === undefined ? null : /ly$/.test(unit) ? null : (PERIODS.get(unit) ?? null),
         clause,
+        before: clause.slice(earlier === undefined ? 0 : earlier.index + earlier[0].length, match.index),
+        after: clause.slice(match.index + whole.length, matches[index + 1]?.index),
         sentence,
       });
     }
