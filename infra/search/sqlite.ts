@@ -18,6 +18,8 @@ export interface SqliteSearchIndexOptions {
 export function openSqliteSearchIndex({ file, model }: SqliteSearchIndexOptions): SearchIndex {
   const data: ThreadData = { file, format: formatOf(model) };
   const threads = new Map<string, Thread>();
+  /** Who writes knows the copies as well; the thread that searches is started with the first search. */
+  let leads = false;
   let closed = false;
 
   const unavailable = (error: Error) =>
@@ -38,6 +40,7 @@ export function openSqliteSearchIndex({ file, model }: SqliteSearchIndexOptions)
     } catch (error) {
       if (error instanceof ThreadEnded) {
         if (threads.get(name) === thread) threads.delete(name); // the next call gets a new one
+        if (name === 'writer') leads = false;
         throw unavailable(error);
       }
       if (error instanceof ThreadError && error.code?.startsWith('SQLITE_')) throw unavailable(error);
@@ -46,11 +49,14 @@ export function openSqliteSearchIndex({ file, model }: SqliteSearchIndexOptions)
   }
 
   return {
-    lead: () => call('writer', 'lead', null),
+    async lead() {
+      leads = await call<boolean>('writer', 'lead', null);
+      return leads;
+    },
     createCopy: () => call('writer', 'createCopy', null),
     write: (batch) => call('writer', 'write', batch),
     activate: (copy) => call('writer', 'activate', copy),
-    copies: () => call('reader', 'copies', null),
+    copies: () => call(leads ? 'writer' : 'reader', 'copies', null),
     setAside: (copy, limit) => call('reader', 'setAside', { copy, limit }),
     search: (query) => call('reader', 'search', query),
     count: () => call('reader', 'count', null),

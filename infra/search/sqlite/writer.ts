@@ -237,6 +237,7 @@ serveCalls({
   },
   write,
   activate,
+  copies: () => readCopies(leading(), format),
   close: () => {
     db?.close();
     lock?.close();
