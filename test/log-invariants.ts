@@ -50,7 +50,9 @@ export function faultsOf(
   for (const event of events as readonly OdeonEvent[]) {
     switch (event.type) {
       case 'MessageSent': {
-        const { content, turnId } = event.data;
+        const { content, turnId, run } = event.data;
+        // The steps of an orchestration may have the same task.
+        if (run !== null && run.orchestrationId !== null) break;
         turnOf.set(content, [...(turnOf.get(content) ?? []), turnId]);
         break;
       }
