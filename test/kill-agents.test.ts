@@ -24,6 +24,7 @@ const env = {
   BUILTIN_DELAY_MS: '4',
   COUNCIL_PACE_MS: '20',
 };
+const SURFACES = ['luna', 'agent-chat', 'agent-chat-graphql', 'trinity', 'zerg'];
 const USERS = 3;
 const SEARCHED = [
   { query: 'lucky number', limit: 100 },
@@ -160,6 +161,7 @@ describe(`killed ${KILLS} times while agents work`, function () {
     for (const id of all) {
       const { status, body } = await admin().get(`/api/log/parity/${id}`);
       expect(status, id).to.equal(200);
+      expect(Object.keys(body.digests)).to.have.members(SURFACES);
       expect(body.differences, id).to.deep.equal([]);
       expect(body.equal, id).to.equal(true);
     }

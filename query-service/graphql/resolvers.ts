@@ -14,7 +14,6 @@ import {
 } from '../../contracts/commands/conversation.ts';
 import type { Position } from '../../contracts/envelope.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
-import * as agentChat from '../../contracts/http/agent-chat.ts';
 import type { RateLimitClass } from '../../contracts/http/route.ts';
 import type { TurnEnd } from '../../contracts/live/feeds.ts';
 import { frameId } from '../../contracts/live/frames.ts';
@@ -39,6 +38,14 @@ import { fromNow } from '../live/zerg.ts';
 import type { Search } from '../search.ts';
 import { graphql, iterate } from './feeds.ts';
 import { LONGEST_LIST } from './schema.ts';
+import {
+  conversationFields,
+  type ShownConversation,
+  type ShownMessage,
+  shown,
+  shownMessage,
+  usageOf,
+} from './shown.ts';
 
 export interface ResolverDependencies {
   readonly readModels: ReadModels;
@@ -186,67 +193,6 @@ async function healthOf(readModels: ReadModels, caller: Caller, agentId: string)
     },
   };
 }
-
-// ── how documents are shown ───────────────────────────────────────────────
-interface ShownConversation {
-  readonly document: ConversationDocument;
-  readonly relevanceScore: number | null;
-  /** What a search found; null for none. */
-  readonly found: readonly ShownMessage[] | null;
-}
-interface ShownMessage {
-  readonly id: string;
-  readonly conversationId: string;
-  readonly turnId: string;
-  readonly role: string;
-  readonly content: string;
-  readonly model: string | null;
-  readonly provider: string | null;
-  readonly timestamp: string;
-  readonly status: string;
-  readonly error: string | null;
-  readonly usage: Usage | null;
-  readonly costUsd: number | null;
-  readonly seq: string | null;
-}
-interface Usage {
-  readonly promptTokens: number;
-  readonly completionTokens: number;
-  readonly totalTokens: number;
-}
-
-const usageOf = (
-  usage: { promptTokens: number; completionTokens: number } | null | undefined,
-): Usage | null =>
-  usage
-    ? {
-        promptTokens: usage.promptTokens,
-        completionTokens: usage.completionTokens,
-        totalTokens: usage.promptTokens + usage.completionTokens,
-      }
-    : null;
-
-const shownMessage = (body: MessageDocument): ShownMessage => ({
-  id: body.id,
-  conversationId: body.conversationId,
-  turnId: body.turnId,
-  role: body.role,
-  content: body.content,
-  model: body.answer?.model ?? null,
-  provider: body.answer?.provider ?? null,
-  timestamp: body.createdAt,
-  status: body.status,
-  error: body.reason,
-  usage: usageOf(body.answer?.usage),
-  costUsd: body.answer?.costUsd ?? null,
-  seq: null,
-});
-
-const shown = (document: ConversationDocument): ShownConversation => ({
-  document,
-  relevanceScore: null,
-  found: null,
-});
 
 // ── arguments ─────────────────────────────────────────────────────────────
 const invalid = (field: string, message: string): Refusal =>
@@ -576,11 +522,6 @@ export function createResolvers(deps: ResolverDependencies) {
       }));
     };
 
-  const conversationField =
-    <Value>(of: (conversation: agentChat.AgentChatConversation) => Value) =>
-    ({ document }: ShownConversation): Value =>
-      of(agentChat.renderConversation(document, deps.defaultModel));
-
   return {
     Query: {
       conversations,
@@ -611,14 +552,7 @@ export function createResolvers(deps: ResolverDependencies) {
       orchestrationProgress: { subscribe: progressOf('orchestrationProgress', 'orchestration') },
     },
     Conversation: {
-      id: conversationField(({ id }) => id),
-      title: conversationField(({ title }) => title),
-      createdAt: conversationField((conversation) => conversation.created_at),
-      updatedAt: conversationField((conversation) => conversation.updated_at),
-      messageCount: conversationField((conversation) => conversation.message_count),
-      model: conversationField(({ model }) => model),
-      status: conversationField(({ status }) => status),
-      archived: conversationField(({ archived }) => archived),
+      ...conversationFields(deps.defaultModel),
       messages: async (
         { document, found }: ShownConversation,
         args: { limit: number | null },

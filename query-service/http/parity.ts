@@ -11,6 +11,7 @@ import * as zerg from '../../contracts/http/zerg.ts';
 import type { ChatReads } from '../../contracts/read-models/chat-reads.ts';
 import type { ConversationDocument, MessageDocument } from '../../contracts/read-models/documents.ts';
 import { callerOf, type Endpoint, endpoint } from '../../infra/http/port.ts';
+import { conversationFields, shown, shownMessage } from '../graphql/shown.ts';
 import { type AsOfDependencies, readsAsOf } from './as-of.ts';
 import { visibleConversation } from './visible.ts';
 
@@ -40,6 +41,8 @@ const trinitySource = ({ agentName }: ConversationDocument): trinity.SessionSour
   contextWindow: 0,
 });
 
+const graphql = conversationFields('');
+
 const surfaces: Readonly<Record<string, SurfaceReading>> = {
   luna: {
     conversation: (document) => luna.renderSession(document).id,
@@ -53,6 +56,13 @@ const surfaces: Readonly<Record<string, SurfaceReading>> = {
     message(document, conversation) {
       const { id, role, content, timestamp } = agentChat.renderMessage(document);
       const { id: conversationId } = agentChat.renderConversation(conversation, '');
+      return { conversationId, id, role, content, timestamp: unixSeconds(timestamp) };
+    },
+  },
+  'agent-chat-graphql': {
+    conversation: (document) => graphql.id(shown(document)),
+    message(document) {
+      const { id, conversationId, role, content, timestamp } = shownMessage(document);
       return { conversationId, id, role, content, timestamp: unixSeconds(timestamp) };
     },
   },
