@@ -211,6 +211,7 @@ export async function serveChat(options: ChatAppOptions = {}) {
   const { now = Date.now, visitorLimits = {} } = options;
   const linkTokens = createLinkTokens({ secret: Buffer.alloc(32, 7) });
   const visitors = createVisitors({ tokens: linkTokens, readModels, limits: visitorLimits, now });
+  const serves = (model: string) => [DEFAULT_MODEL, 'nano', 'pro', 'tools'].includes(model);
   const shared = { linkTokens, visitors, contextWindow: () => 8_192 };
   const app = createHttpApp({
     endpoints: [
@@ -221,7 +222,7 @@ export async function serveChat(options: ChatAppOptions = {}) {
         feeds,
         agents,
         store,
-        ...{ toolNames: TOOLS, serves: (model: string) => model === DEFAULT_MODEL },
+        ...{ toolNames: TOOLS, serves },
         answerTimeoutMs,
         defaultModel: DEFAULT_MODEL,
         ...{ ...shared, history, now },
@@ -232,7 +233,7 @@ export async function serveChat(options: ChatAppOptions = {}) {
         history,
         ...shared,
         agents,
-        ...{ modelNames: [DEFAULT_MODEL], serves: (model: string) => model === DEFAULT_MODEL },
+        ...{ modelNames: [DEFAULT_MODEL], serves },
         defaultModel: DEFAULT_MODEL,
         dataDir: directory,
       }),

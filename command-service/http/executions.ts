@@ -111,6 +111,7 @@ export function executionCommandEndpoints(deps: ExecutionCommandDependencies): E
     const caller = callerOf(context);
     const unknown = (task.allowed_tools ?? []).filter((tool) => !toolNames.includes(tool));
     if (unknown.length > 0) throw invalid('allowed_tools', `there is no tool ${unknown.join(', ')}`);
+    runs.checkModel(task.model);
     const source = await sourceAgent(caller, context);
     const parent = await parentOf(caller, task.parent_execution_id);
     const run = runOf(agent, task, source, parent, context);

@@ -3,6 +3,7 @@ import type { Caller } from '../../contracts/caller.ts';
 import type { ChatCommands, Issuer } from '../../contracts/commands/conversation.ts';
 import { Refusal, refuse } from '../../contracts/errors.ts';
 import { statusOf } from '../../contracts/http/executions.ts';
+import { MODEL_FAMILIES } from '../../contracts/http/trinity.ts';
 import type { TurnEnd } from '../../contracts/live/feeds.ts';
 import type { Agents } from '../../contracts/read-models/agents.ts';
 import type { AgentDocument, TurnDocument } from '../../contracts/read-models/documents.ts';
@@ -19,6 +20,8 @@ export interface AgentRunsDependencies {
   readonly commands: Pick<ChatCommands, 'interrupt'>;
   readonly readModels: Pick<ReadModels, 'find' | 'get'>;
   readonly store: Pick<EventStore, 'head'>;
+  /** Whether a configured provider serves the model (or route). */
+  readonly serves: (model: string) => boolean;
 }
 
 /** A place among an agent's runs, until the read models show the run. */
@@ -37,6 +40,8 @@ export interface AgentRuns {
   latestTry(commandId: string): Promise<{ readonly commandId: string; readonly turn: TurnDocument | null }>;
   /** What a repeated request is refused with while the first one is carried out. */
   inProgress(context: RequestContext): Promise<Refusal>;
+  /** @throws Refusal VALIDATION_ERROR for a model of no family that Trinity knows, and that is not served here */
+  checkModel(model: string | null | undefined): void;
   /** The agent that the request says it is from. @throws Refusal FORBIDDEN for one that the caller may not use */
   sourceAgent(caller: Caller, context: RequestContext): Promise<string | undefined>;
   /** @throws Refusal RATE_LIMIT_EXCEEDED when the queue is full */
@@ -50,7 +55,7 @@ export interface AgentRuns {
 }
 
 export function createAgentRuns(deps: AgentRunsDependencies): AgentRuns {
-  const { agents, commands, readModels, store } = deps;
+  const { agents, commands, readModels, store, serves } = deps;
   const admit = createAdmission(readModels);
   const turnOf = async (id: string) => (await readModels.get<TurnDocument>('turns', id))?.body ?? null;
 
@@ -75,6 +80,14 @@ export function createAgentRuns(deps: AgentRunsDependencies): AgentRuns {
       return new Refusal('CONFLICT', message, {
         retryAfterSeconds: 1,
         detail: { error: 'request_in_progress', message, execution_id },
+      });
+    },
+
+    checkModel(model) {
+      if (model == null || MODEL_FAMILIES.test(model) || serves(model)) return;
+      const message = `is of no known family, and not served here: ${model}`;
+      throw new Refusal('VALIDATION_ERROR', 'The request is not valid.', {
+        issues: [{ path: ['body', 'model'], message }],
       });
     },
 
@@ -113,6 +126,8 @@ function outcomeOf({ status, startedAt }: TurnDocument, now: boolean) {
  */
 function createAdmission(readModels: Pick<ReadModels, 'find'>) {
   const admitted = new Map<string, Set<string>>();
+  /** Of each agent the last that asks: one is looked at after the other. */
+  const asking = new Map<string, Promise<void>>();
 
   function leave(agentId: string, turnId: string): void {
     const turns = admitted.get(agentId);
@@ -120,18 +135,30 @@ function createAdmission(readModels: Pick<ReadModels, 'find'>) {
     if (turns?.size === 0) admitted.delete(agentId);
   }
 
-  return async ({ id, name, policy }: AgentDocument, turnId: string): Promise<Place> => {
+  async function admit({ id, name, policy }: AgentDocument, turnId: string): Promise<Place> {
     const { concurrency, queueLength } = policy;
+    // Who leaves while the read models are read may not be in what they say.
+    const before = [...(admitted.get(id) ?? [])];
     const { documents } = await readModels.find<TurnDocument>('turns', {
       where: { agentId: id, status: ['queued', 'running'] },
       limit: concurrency + queueLength,
     });
-    const turns = admitted.get(id) ?? new Set();
-    const underWay = new Set([...documents.map((one) => one.id), ...turns]);
+    const underWay = new Set([...documents.map((one) => one.id), ...before]);
     underWay.delete(turnId);
     if (underWay.size >= concurrency + queueLength) throw queueFull(name, underWay.size - concurrency);
-    admitted.set(id, turns.add(turnId));
+    admitted.set(id, (admitted.get(id) ?? new Set()).add(turnId));
     return { queued: underWay.size >= concurrency, leave: () => leave(id, turnId) };
+  }
+
+  return (agent: AgentDocument, turnId: string): Promise<Place> => {
+    const place = (asking.get(agent.id) ?? Promise.resolve()).then(() => admit(agent, turnId));
+    const asked = place.then(
+      () => {},
+      () => {},
+    );
+    asking.set(agent.id, asked);
+    asked.then(() => asking.get(agent.id) === asked && asking.delete(agent.id));
+    return place;
   };
 }
 

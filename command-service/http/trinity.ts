@@ -36,8 +36,6 @@ export interface TrinityCommandDependencies {
   readonly feeds: TurnFeeds;
   readonly runs: AgentRuns;
   readonly answerTimeoutMs: number;
-  /** Whether a configured provider serves the model (or route). */
-  readonly serves: (model: string) => boolean;
   /** How many tokens a model takes; null: the default. */
   readonly contextWindow: (model: string | null) => number;
 }
@@ -56,7 +54,7 @@ const MAX_TRIES = 3;
 
 export function trinityCommandEndpoints(deps: TrinityCommandDependencies): Endpoint[] {
   const { bus, commands, agents, readModels, store, history, feeds, runs } = deps;
-  const { answerTimeoutMs, serves, contextWindow } = deps;
+  const { answerTimeoutMs, contextWindow } = deps;
   const sessions = createAgentSessions({ bus, readModels });
 
   // ── asking ────────────────────────────────────────────────────────────────
@@ -67,13 +65,7 @@ export function trinityCommandEndpoints(deps: TrinityCommandDependencies): Endpo
   ): Promise<Asked> {
     const caller = callerOf(context);
     const model = body.model ?? null;
-    if (model !== null && !trinity.MODEL_FAMILIES.test(model) && !serves(model)) {
-      throw new Refusal('VALIDATION_ERROR', 'The request is not valid.', {
-        issues: [
-          { path: ['body', 'model'], message: `is of no known family, and not served here: ${model}` },
-        ],
-      });
-    }
+    runs.checkModel(model);
     const sourceAgent = await runs.sourceAgent(caller, context);
     let { commandId } = context;
     if (context.retried) {
