@@ -181,7 +181,7 @@ describe('tasks and executions', () => {
       ...{ tools: ['calculate'], budget: { turns: 5 }, policy: { timeout_seconds: 60 } },
     });
     const { execution_id: id, session_id } = await submitAsync(name, {
-      ...{ allowed_tools: ['calculate', 'current_time'], timeout_seconds: 900, max_turns: 2 },
+      ...{ allowed_tools: ['calculate', 'current_time'], timeout_seconds: 999_999, max_turns: 2 },
       ...{ system_prompt: 'Be brief.', model: 'nano', files: [], inject_result: false },
     });
     const sent = await sentEvent(session_id);
@@ -194,6 +194,9 @@ describe('tasks and executions', () => {
       ...{ allowed_tools: ['rm_rf'], timeout_seconds: -1, model: 'agent:coder', chat_session_id: 'none' },
       ...{ resume_session_id: 'none', parent_execution_id: 'none', async_mode: 'yes' },
     };
+    const unknown = await submit('ada', name, { model: 'no-such-model' });
+    expect(unknown.status).to.equal(422);
+    expect(unknown.body.detail[0].loc).to.deep.equal(['body', 'model']);
     for (const [field, value] of Object.entries(wrong)) {
       const { status, body } = await submit('ada', name, { [field]: value });
       expect(status, field).to.equal(422);
@@ -431,6 +434,28 @@ describe('tasks and executions', () => {
     expect((await get('ada', `/api/executions/stats?agent=${name}`)).body).to.deep.include({
       ...{ total: 2, complete: true, total_cost: 0.5, success_rate: 1, by_trigger: { manual: 1, mcp: 1 } },
     });
+    const timeline = async (query: string) =>
+      (await get('ada', `/api/executions/timeline?agent=${name}&${query}`)).body;
+    const none = { queued: 0, running: 0, success: 0, failed: 0, cancelled: 0, skipped: 0, pending_retry: 0 };
+    const byHour = await timeline('hours=6');
+    expect(byHour).to.include({ group_by: 'hour', hours: 6, complete: true });
+    // Six hours begin and end within an hour each: seven, of which most are empty.
+    const hours: Body[] = byHour.timeline;
+    expect(hours).to.have.length(7);
+    expect(hours.map(({ bucket }) => Date.parse(bucket) % 3_600_000)).to.deep.equal(hours.map(() => 0));
+    expect(hours[1]).to.deep.include({ ...{ total: 0, by_status: none, total_cost: 0 } });
+    expect(hours.reduce((sum, { total }) => sum + total, 0)).to.equal(2);
+    expect((await timeline('group_by=day&hours=0')).timeline.at(-1)).to.include({ total_cost: 0.5 });
+    expect((await timeline('group_by=trigger')).timeline.map((one: Body) => one.bucket)).to.deep.equal([
+      'manual',
+      'mcp',
+    ]);
+    expect((await timeline('group_by=agent')).timeline[0]).to.deep.include({
+      ...{ bucket: name, total: 2, by_status: { ...none, queued: 1, success: 1 } },
+    });
+    for (const wrong of ['group_by=week', 'group_by=hour&hours=0', 'hours=2']) {
+      expect((await get('ada', `/api/executions/timeline?${wrong}`)).status, wrong).to.equal(422);
+    }
     for (const wrong of ['status=done', 'hours=2', 'limit=201', 'triggered_by=magic', 'offset=-1']) {
       expect((await get('ada', `/api/executions?${wrong}`)).status, wrong).to.equal(422);
     }

@@ -320,8 +320,8 @@ export const taskBody = z
     allowed_tools: agentTools.nullish(),
     /** Added to the agent's instructions. */
     system_prompt: z.string().max(32_000, 'a system prompt has at most 32,000 characters').nullish(),
-    /** No more than the agent's own. */
-    timeout_seconds: z.number().positive().max(86_400).nullish(),
+    /** The agent's own when that is less, however long this is. */
+    timeout_seconds: z.number().positive().nullish(),
     /** Calls of models; no more than the agent's budget allows. */
     max_turns: z.int().positive().max(1_000).nullish(),
     async_mode: z.boolean().default(false),
@@ -550,6 +550,60 @@ export const executionStatistics = route({
   },
 });
 
+export const timelineGroup = z.enum(['hour', 'day', 'trigger', 'agent']);
+
+export const executionTimeline = route({
+  surface: 'trinity',
+  method: 'GET',
+  path: '/api/executions/timeline',
+  summary:
+    'How many executions were asked for in each hour or day (UTC, those without any included, the oldest first), or ' +
+    'by each trigger or agent, the most first.',
+  access: 'chat:read',
+  query: z
+    .object({ ...fleetFilter, hours: hours.default(24), group_by: timelineGroup.default('hour') })
+    .refine((query) => query.hours !== 0 || query.group_by !== 'hour', {
+      error: 'not all of the time by the hour: say how many hours, or group by day',
+      path: ['hours'],
+    }),
+  answers: {
+    200: z.strictObject({
+      group_by: timelineGroup,
+      hours: z.int(),
+      /** False: only the latest were counted, because there are too many. */
+      complete: z.boolean(),
+      timeline: z.array(
+        z.strictObject({
+          /** When the hour or day begins (RFC 3339), or the trigger's or agent's name. */
+          bucket: z.string(),
+          total: z.int(),
+          by_status: z.record(executionStatus, z.int()),
+          /** US dollars, of those whose cost is known. */
+          total_cost: z.number(),
+          average_duration_ms: z.number().nullable(),
+        }),
+      ),
+    }),
+  },
+  example: {
+    query: { group_by: 'agent' },
+    answer: {
+      ...{ group_by: 'agent', hours: 24, complete: true },
+      timeline: [
+        {
+          bucket: 'researcher',
+          total: 3,
+          by_status: {
+            ...{ queued: 0, running: 1, success: 2, failed: 0, cancelled: 0, skipped: 0, pending_retry: 0 },
+          },
+          total_cost: 0.0042,
+          average_duration_ms: 1830,
+        },
+      ],
+    },
+  },
+});
+
 export const executionRoutes = [
   submitTask,
   listExecutions,
@@ -560,4 +614,5 @@ export const executionRoutes = [
   terminateExecution,
   listAllExecutions,
   executionStatistics,
+  executionTimeline,
 ] as const;

@@ -1,4 +1,5 @@
 /** Trinity's reads of executions: turns that agents answer. */
+import type { z } from 'zod';
 import type { Caller } from '../../contracts/caller.ts';
 import * as trinity from '../../contracts/http/executions.ts';
 import { type Agents, type Execution, isExecution } from '../../contracts/read-models/agents.ts';
@@ -181,6 +182,14 @@ export function executionQueryEndpoints(deps: ExecutionQueryDependencies): Endpo
       const { taken, more } = await page(fleet(callerOf(context), query), { limit: COUNTED, offset: 0 });
       return { status: 200, body: { hours: query.hours, complete: !more, ...statisticsOf(taken) } };
     }),
+
+    endpoint(trinity.executionTimeline, async ({ query, context }) => {
+      const { hours, group_by } = query;
+      const now = Date.now();
+      const { taken, more } = await page(fleet(callerOf(context), query), { limit: COUNTED, offset: 0 });
+      const timeline = timelineOf(taken, group_by, hours === 0 ? null : now - hours * HOUR_MS, now);
+      return { status: 200, body: { group_by, hours, complete: !more, timeline } };
+    }),
   ];
 }
 
@@ -214,6 +223,44 @@ function statisticsOf(turns: readonly Execution[]) {
     average_duration_ms:
       durations.length === 0 ? null : durations.reduce((sum, one) => sum + one, 0) / durations.length,
   };
+}
+
+const SPAN_MS = { hour: HOUR_MS, day: 24 * HOUR_MS } as const;
+
+/**
+ * @param turns the latest first
+ * @param since in ms; null: the first execution's time
+ */
+function timelineOf(
+  turns: readonly Execution[],
+  by: z.infer<typeof trinity.timelineGroup>,
+  since: number | null,
+  now: number,
+) {
+  const buckets = new Map<string, Execution[]>();
+  if (by === 'trigger' || by === 'agent') {
+    for (const turn of turns) put(buckets, by === 'agent' ? turn.run.agentName : turn.run.trigger, turn);
+    return [...buckets].map(countedOf).sort((a, b) => b.total - a.total || (a.bucket < b.bucket ? -1 : 1));
+  }
+  const span = SPAN_MS[by];
+  const beginning = (time: number) => Math.floor(time / span) * span;
+  const bucketOf = (time: number) => new Date(beginning(time)).toISOString();
+  const oldest = turns.at(-1);
+  const from = since ?? (oldest === undefined ? now : Date.parse(oldest.requestedAt));
+  for (let time = beginning(from); time <= now; time += span) buckets.set(bucketOf(time), []);
+  for (const turn of turns) put(buckets, bucketOf(Date.parse(turn.requestedAt)), turn);
+  return [...buckets].map(countedOf);
+}
+
+function put(buckets: Map<string, Execution[]>, bucket: string, turn: Execution): void {
+  const there = buckets.get(bucket);
+  if (there === undefined) buckets.set(bucket, [turn]);
+  else there.push(turn);
+}
+
+function countedOf([bucket, turns]: readonly [string, readonly Execution[]]) {
+  const { total, by_status, total_cost, average_duration_ms } = statisticsOf(turns);
+  return { bucket, total, by_status, total_cost, average_duration_ms };
 }
 
 /** `more`: there are others after the page. */
