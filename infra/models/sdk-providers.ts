@@ -6,12 +6,16 @@ import { createAnthropic } from '@ai-sdk/anthropic';
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import type { LanguageModel } from 'ai';
+import { LRUCache } from 'lru-cache';
 import { callSdk } from './ai-sdk.ts';
 import type { ProviderName } from './catalogue.ts';
 import type { ModelsConfig, ProviderConfig } from './environment.ts';
 import type { ModelPart, Prompt } from './port.ts';
 
 type SdkProviderName = Exclude<ProviderName, 'builtin'>;
+
+/** Callers may name models that are in no list. */
+const MOST_OPEN = 100;
 
 export interface SdkSettings extends Pick<ModelsConfig, 'firstPartTimeoutMs' | 'pauseTimeoutMs'> {
   /** True for an OpenAI-compatible server that is not OpenAI's. */
@@ -24,11 +28,16 @@ export function sdkCalls(
   config: ProviderConfig,
   { ownServer, firstPartTimeoutMs, pauseTimeoutMs }: SdkSettings,
 ): (model: string, prompt: Prompt, signal: AbortSignal) => AsyncIterable<ModelPart> {
-  const open = languageModels(provider, config, ownServer);
+  const languageModelOf = languageModels(provider, config, ownServer);
+  /** They hold nothing of a call, and take a millisecond to make. */
+  const open = new LRUCache<string, Exclude<LanguageModel, string>>({
+    max: MOST_OPEN,
+    memoMethod: languageModelOf,
+  });
   const { apiKey } = config;
   return (model, prompt, signal) =>
     callSdk(
-      { provider, model, languageModel: open(model), firstPartTimeoutMs, pauseTimeoutMs, apiKey },
+      { provider, model, languageModel: open.memo(model), firstPartTimeoutMs, pauseTimeoutMs, apiKey },
       prompt,
       signal,
     );
@@ -39,7 +48,7 @@ function languageModels(
   name: SdkProviderName,
   { apiKey, baseUrl }: ProviderConfig,
   own: boolean,
-): (model: string) => LanguageModel {
+): (model: string) => Exclude<LanguageModel, string> {
   const compatible = (baseURL: string) =>
     createOpenAICompatible({
       name,
