@@ -77,6 +77,10 @@ export function createLog(server: Server, closed: AbortSignal): Log {
     return last === undefined ? START : tokenOf(last.position!);
   }
 
+  /** Of a log that was read to its end the server tells the place behind it, which looks like one of another log. */
+  const insideOf = async (checkpoint: LogPosition): Promise<Position> =>
+    earlierOf(tokenOf(checkpoint), await end());
+
   /**
    * From where to read on after a position: the server reads from where a record is. A position that is none of this
    * log's (an old client's, from before the log was moved here) is looked for from the beginning; who reads leaves
@@ -224,7 +228,8 @@ export function createLog(server: Server, closed: AbortSignal): Log {
     if (left === 0 || !isAfter(last, after)) return;
     for await (const received of server.subscribe(from, serverFilter, stop)) {
       const events: EventEnvelope[] = [];
-      let looked = laterOf(position, received.checkpoint === null ? START : tokenOf(received.checkpoint));
+      let looked =
+        received.checkpoint === null ? position : laterOf(position, await insideOf(received.checkpoint));
       for (const record of received.records) {
         const at = tokenOf(record.position!);
         if (!isAfter(at, position)) continue;
@@ -300,11 +305,12 @@ export function createLog(server: Server, closed: AbortSignal): Log {
       const { events, looked } = take(received, place, filter);
       let moved = looked;
       if (received.checkpoint !== null) {
-        const checkpoint = laterOf(place.resumeAfter, tokenOf(received.checkpoint));
-        place.resumeAfter = checkpoint;
+        place.resumeAfter = laterOf(place.resumeAfter, tokenOf(received.checkpoint));
         // Records of the server's own move the position, too, but not those right behind the head when a
         // subscription begins there: it has nothing to say yet.
-        if (wasLive || isAfter(last, place.position)) moved = laterOf(looked, checkpoint);
+        if (wasLive || isAfter(last, place.position)) {
+          moved = laterOf(looked, await insideOf(received.checkpoint));
+        }
       }
       wasLive ||= received.live;
       if (!isAfter(moved, place.position)) continue;
