@@ -23,6 +23,7 @@ import { chatCommandEndpoints } from '../command-service/http/chat.ts';
 import { identityCommandEndpoints } from '../command-service/http/identity.ts';
 import { internalCommandEndpoints } from '../command-service/http/internal.ts';
 import { operatorCommandEndpoints } from '../command-service/http/operators.ts';
+import { orchestrationCommandEndpoints } from '../command-service/http/orchestration.ts';
 import { serviceEndpoints } from '../command-service/http/services.ts';
 import { routes } from '../contracts/http/all.ts';
 import { streamExecution } from '../contracts/http/executions.ts';
@@ -33,9 +34,11 @@ import { isCommand, type RouteContract } from '../contracts/http/route.ts';
 import { getMetrics, systemRoutes } from '../contracts/http/system.ts';
 import { autonomousQueryEndpoints } from '../query-service/http/autonomous.ts';
 import { chatQueryEndpoints } from '../query-service/http/chat.ts';
+import { documentationEndpoints } from '../query-service/http/documentation.ts';
 import { identityQueryEndpoints } from '../query-service/http/identity.ts';
 import { modelQueryEndpoints } from '../query-service/http/models.ts';
 import { operatorQueryEndpoints } from '../query-service/http/operators.ts';
+import { orchestrationQueryEndpoints } from '../query-service/http/orchestration.ts';
 import { searchEndpoints } from '../query-service/http/search.ts';
 import { theaterEndpoints } from '../query-service/live/theater.ts';
 import { condition } from '../test/program.ts';
@@ -50,6 +53,7 @@ const commandService = [
   ...identityCommandEndpoints(nothing),
   ...autonomousCommandEndpoints(nothing),
   ...operatorCommandEndpoints(nothing),
+  ...orchestrationCommandEndpoints(nothing),
   ...internalCommandEndpoints(nothing),
   ...serviceEndpoints(nothing),
 ].map(({ contract }) => contract);
@@ -60,6 +64,8 @@ const queryService = [
     ...autonomousQueryEndpoints(nothing),
     ...theaterEndpoints(nothing),
     ...operatorQueryEndpoints(nothing),
+    ...documentationEndpoints([], ''),
+    ...orchestrationQueryEndpoints(nothing),
     ...searchEndpoints(nothing),
     ...modelQueryEndpoints(nothing),
     ...serviceEndpoints(nothing),
