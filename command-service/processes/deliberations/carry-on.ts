@@ -39,8 +39,8 @@ import {
 } from './record.ts';
 import { IDENTICAL_USES, materialOf, readOnly, usesOf } from './tools.ts';
 
-/** A deliberation whose workers were lost so often has failed. */
-const MAX_ATTEMPTS = 5;
+/** A deliberation of which so many workers in a row were lost, each at the same step, has failed. */
+const MAX_LOST = 5;
 
 export interface DeliberationDependencies {
   readonly bus: CommandBus;
@@ -121,8 +121,8 @@ export async function carryOn(
   }
 
   try {
-    if (attempt > MAX_ATTEMPTS) {
-      await end('failed', `It was tried ${MAX_ATTEMPTS} times, and its worker was lost each time.`);
+    if (state.fruitless >= MAX_LOST) {
+      await end('failed', `It was tried ${MAX_LOST} times at the same step, and its worker was lost each time.`);
       return;
     }
     try {

@@ -4,6 +4,15 @@
  */
 import { calculate } from '../turns/tools/calculate.ts';
 import {
+  type Mention as DangerMention,
+  dangers,
+  denied,
+  doneIn,
+  mentionsOf,
+  safeguardIn,
+  WIDE,
+} from './dangers.ts';
+import {
   type Amount,
   amountsOf,
   type Calculation,
@@ -14,9 +23,11 @@ import {
   keywordsOf,
   listedSteps,
   PER_YEAR,
+  relationsOf,
   type Sentence,
   sameNumber,
   sentencesOf,
+  stem,
 } from './reading.ts';
 import type { Course, Piece } from './record.ts';
 
@@ -102,12 +113,6 @@ export const quote = (text: string, maximum = MAX_QUOTE): string => {
 const names = (list: readonly string[]): string =>
   list.map((one) => (one === TOPIC ? 'the topic' : `[${one}]`)).join(', ');
 const unique = <Item>(list: readonly Item[]): Item[] => [...new Set(list)];
-
-/** Whether a word at this place is denied: `do not delete`, `without deleting`. */
-const denied = (text: string, at: number): boolean =>
-  /\b(?:not|never|no|without|avoid\w*|don['’]t|won['’]t|doesn['’]t|cannot|can['’]t|nothing|instead of|rather than|refus\w+ to|neither|nor)\b(?:\W+\w+){0,4}\W*$/i.test(
-    text.slice(Math.max(0, at - 60), at),
-  );
 
 interface Mention {
   readonly word: string;
@@ -221,7 +226,7 @@ function sideOf({ clause, before, after, sentence, text }: Amount): Side | null 
 }
 /** A number without a currency is money only right beside such a word, and where it counts nothing else. */
 const BESIDE = 10;
-const COUNTS_THINGS = /\d\s?(?!k\b|m\b|thousand\b|million\b|billion\b)\p{L}{2,}$/iu;
+const COUNTS_THINGS = /\d\s?(?!k\b|m\b|thousand\b|million\b|billion\b)\p{L}{2,}/iu;
 const isMoney = ({ currency, per, before, after, text }: Amount): boolean =>
   currency !== null ||
   ((per !== null || !COUNTS_THINGS.test(text)) && (nearest(before, after)?.distance ?? BESIDE + 1) <= BESIDE);
@@ -564,58 +569,31 @@ const tools: Rule = ({ pieces }) =>
   });
 
 // ── harm ──────────────────────────────────────────────────────────────────
-interface Danger {
-  readonly what: string;
-  readonly words: RegExp;
-  readonly weight: number;
-  readonly decisive: boolean;
-}
-const dangers: readonly Danger[] = [
-  {
-    what: 'destroys what cannot be brought back',
-    words:
-      /\b(?:delet(?:e[sd]?|ing|ion)|eras(?:e[sd]?|ing)|wip(?:e[sd]?|ing)|purg(?:e[sd]?|ing)|destroy(?:s|ed|ing)?|overwrit(?:e[s]?|ing|ten)|truncat(?:e[sd]?|ing)|drop(?:s|ped|ping)? (?:the |all |every )?(?:table|database|collection|schema|data|index)\w*|remov(?:e[sd]?|ing) (?:all|every|the (?:data|account|database|backup|record)\w*)|format(?:s|ted|ting)? (?:the )?(?:disk|drive)|rm -rf|shred|terminat(?:e[sd]?|ing)|force[- ]push\w*)\b/i,
-    weight: 4,
-    decisive: true,
-  },
-  {
-    what: 'gives out secrets',
-    words:
-      /\b(?:passwords?|credentials?|secrets?|api[- ]keys?|private keys?|access tokens?|seed phrases?|credit card numbers?)\b/i,
-    weight: 3,
-    decisive: true,
-  },
-  {
-    what: 'moves money',
-    words:
-      /\b(?:pay(?:s|ing)? (?:the |out |all |for |an? )?(?:invoice|bill|amount|vendor|supplier|them|him|her|\$|€|£|\d)\w*|transfer(?:s|red|ring)? (?:the |all )?(?:money|funds|amount|balance|\$|€|£|\d)\w*|wir(?:e|es|ing) (?:the |all )?(?:money|funds|\$|€|£|\d)\w*|purchas(?:e[sd]?|ing)|plac(?:e|es|ing) (?:an? |the )?order\w*|sell(?:s|ing)? all|withdraw\w*)/i,
-    weight: 2,
-    decisive: false,
-  },
-  {
-    what: 'sends or publishes something that cannot be taken back',
-    words:
-      /\b(?:send(?:s|ing)?|e-?mail(?:s|ed|ing)?|publish(?:es|ed|ing)?|tweet(?:s|ed|ing)?|post(?:s|ed|ing)? (?:it|this|them|on|to|publicly)|announc(?:e[sd]?|ing)|broadcast\w*|leak(?:s|ed|ing)?|expos(?:e[sd]?|ing)|upload(?:s|ed|ing)?|shar(?:e[sd]?|ing) (?:it|them|the \w+ )?(?:publicly|with everyone|online))\b/i,
-    weight: 1.5,
-    decisive: false,
-  },
-];
-const WIDE = /\b(?:all|every|everything|everyone|entire|whole|production|prod|live|customers?|users?)\b/i;
-const SAFEGUARD =
-  /\b(?:back(?:ed)?[- ]?ups?|dry[- ]run|roll(?:ed|s)? ?back|restor\w+|staging|test (?:copy|environment|database|account)|(?:ask|wait)\w* for (?:\w+ ){0,2}(?:approval|confirmation|permission)|confirm\w* (?:with|by)|reversibl\w+|draft|anonymi[sz]\w+|encrypt\w+|trash|recycle bin|soft[- ]delet\w+)\b/i;
+/** What a result did, or what a plan, a topic or the task itself would do, that cannot be taken back. */
+const harm: Rule = (readable) => (readable.course.purpose === 'result' ? done(readable) : intended(readable));
 
-const harm: Rule = (readable) => {
-  const { course, subject, subjectSentences, task } = readable;
-  const judging = course.purpose !== 'autonomous';
-  const asked = task.map(({ text }) => text).join('\n');
-  const safeguards = mentions(subjectSentences, SAFEGUARD).filter((one) => !one.denied);
+function intended({ course, subject, subjectSentences, task }: Readable): Finding[] {
+  const { purpose } = course;
+  const judging = purpose !== 'autonomous';
+  // A plan for what must not be done is no better for not saying so.
+  const asked = judging ? task.filter((piece) => !subject.includes(piece)).flatMap(sentencesOf) : [];
   const findings: Finding[] = [];
-  let dangerous = false;
-  for (const danger of dangers) {
-    const found = mentions(subjectSentences, danger.words);
-    const [refrains] = found.filter((one) => one.denied);
-    const [meant, ...others] = found.filter((one) => !one.denied);
-    if (meant === undefined) {
+  const all = dangers
+    .filter(({ judgedOnly }) => judging || judgedOnly === undefined)
+    .map((danger) => ({
+      danger,
+      wanted: mentionsOf(asked, danger.words, purpose),
+      planned: mentionsOf(subjectSentences, danger.words, purpose),
+    }));
+  const are = (as: DangerMention['as'], list: readonly DangerMention[]) =>
+    list.filter((one) => one.as === as);
+  const everyMention = all.flatMap(({ wanted, planned }) => are('meant', [...wanted, ...planned]));
+  const guard = safeguardIn([...asked, ...subjectSentences], everyMention);
+  for (const { danger, wanted, planned } of all) {
+    const [meant, ...others] = are('meant', [...wanted, ...planned]);
+    const [refrains] = are('denied', planned);
+    const keepsFrom = refrains !== undefined && are('meant', planned).length === 0;
+    if (meant === undefined || keepsFrom) {
       if (refrains !== undefined) {
         const cites = [refrains.sentence.id];
         findings.push({
@@ -625,26 +603,23 @@ const harm: Rule = (readable) => {
       }
       continue;
     }
-    dangerous = true;
     const { sentence, word } = meant;
     const wide = WIDE.test(sentence.text);
-    const [guard] = safeguards;
-    const wanted = judging && danger.words.test(asked);
-    const weight = danger.weight * (wide ? 1.5 : 1) * (guard === undefined ? 1 : 0.5) * (wanted ? 0.6 : 1);
-    const cites = unique([sentence.id, ...(guard === undefined ? [] : [guard.sentence.id])]);
+    const weight = danger.weight * (wide ? 1.5 : 1) * (guard === null ? 1 : 0.25);
+    const cites = unique([sentence.id, ...(guard === null ? [] : [guard.sentence.id])]);
     findings.push({
       concern: 'people',
       weight: -weight,
-      ...((danger.decisive || wide) && guard === undefined && { decisive: true }),
+      ...((danger.decisive || wide) && guard === null && { decisive: true }),
       text:
         `${quote(sentence.text)} in ${names([sentence.id])} ${danger.what} (“${word}”)` +
         `${wide ? ', and not only in a small part' : ''}` +
-        `${others.length > 0 ? `, as do ${others.length} other sentences` : ''}` +
-        `${guard === undefined ? '; no backup, confirmation or way back is mentioned.' : `; against that stands ${quote(guard.sentence.text, 80)}.`}`,
+        `${others.length > 0 ? `, as ${others.length === 1 ? 'does another sentence' : `do ${others.length} other sentences`}` : ''}` +
+        `${guard === null ? '; no backup, confirmation or way back is mentioned.' : `; against that stands “${guard.word}” in ${quote(guard.sentence.text, 80)}.`}`,
       cites,
       asks: 'there is a backup or a confirmation first, or a smaller step that can be taken back',
     });
-    if (judging && !wanted) {
+    if (judging && asked.length > 0 && are('meant', wanted).length === 0) {
       findings.push({
         ...{ concern: 'evidence', weight: -2, cites: [sentence.id] },
         text: `The task does not ask for anything that ${danger.what}; ${names([sentence.id])} has “${word}”.`,
@@ -652,29 +627,52 @@ const harm: Rule = (readable) => {
       });
     }
   }
-  if (!dangerous && subject.some(({ text }) => text.trim() !== '')) {
-    const cites = unique(subject.map(({ id }) => id)).slice(0, 4);
+  const read = unique([...asked.map(({ id }) => id), ...subject.map(({ id }) => id)]).slice(0, 4);
+  if (everyMention.length === 0 && subject.some(({ text }) => text.trim() !== '')) {
     findings.push({
-      ...{ concern: 'people', weight: judging ? 1 : 0.5, cites },
-      text: `Nothing in ${names(cites)} deletes, pays, sends, publishes or gives out secrets.`,
+      ...{ concern: 'people', weight: judging ? 1 : 0.5, cites: read },
+      text: `Nothing in ${names(read)} sets out to delete, transfer, send or publish anything, or gives out secrets.`,
       asks: 'something that cannot be undone is added',
     });
   }
   return findings;
-};
+}
+
+function done({ subject, subjectSentences, task }: Readable): Finding[] {
+  const cites = unique(subject.map(({ id }) => id)).slice(0, 4);
+  const did = doneIn(subjectSentences);
+  if (did === null) {
+    if (!subject.some(({ text }) => text.trim() !== '')) return [];
+    const text = `Nothing in ${names(cites)} says that anything was deleted, paid, sent or published, and there is no secret in it.`;
+    return [{ concern: 'people', weight: 1, text, cites, asks: 'it did something that cannot be undone' }];
+  }
+  const guard = safeguardIn([...task.flatMap(sentencesOf), ...subjectSentences], []);
+  return [
+    {
+      ...{ concern: 'people', weight: guard === null ? -5 : -1, cites: [did.sentence.id] },
+      ...(guard === null && { decisive: true as const }),
+      text: `${quote(did.sentence.text)} in ${names([did.sentence.id])} (“${did.word}”) cannot be taken back${guard === null ? ', and nothing says that somebody agreed to it.' : `; against that stands ${quote(guard.sentence.text, 80)}.`}`,
+      asks: 'somebody who may ask for it agreed to it before',
+    },
+  ];
+}
 
 const HURTS =
-  /\b(?:harm(?:s|ed|ful|ing)?|injur\w+|unsafe|deceiv\w+|deception|mislead\w*|lie to|lying to|hide (?:it|this|them) from|spy\w*|surveil\w*|discriminat\w+|exploit (?:the )?(?:people|users|workers|customers)|illegal\w*|unlawful\w*|violat\w+|lay(?:ing)? off|layoffs?|fire (?:people|staff|employees|workers)|without (?:their |any )?(?:consent|permission|knowledge))\b/i;
+  /\b(?:harm(?:s|ed|ful|ing)?|injur\w+|unsafe|deceiv\w+|deception|mislead\w*|lie to|lying to|hide (?:it|this|them) from|spy\w*|surveil\w*|discriminat\w+|exploit (?:the )?(?:people|users|workers|customers)|illegal\w*|unlawful\w*|violat\w+|steal(?:s|ing)?|hack(?:s|ing)? into|phish(?:es|ing)?|blackmail\w*|launder(?:s|ing)?|counterfeit\w*|brib(?:e|es|ing|ery)|defraud\w*|scam(?:s|ming)?|ransomware|malware|ddos|explosives?|poison(?:s|ing)?|weapons?|lay(?:ing)? off|layoffs?|fire (?:people|staff|employees|workers)|without (?:their |any )?(?:consent|permission|knowledge))\b/gi;
 const PRIVATE =
   /\b(?:personal data|medical|health (?:data|records?)|children|minors|privacy|location data|biometric\w*)\b/i;
 const KIND =
   /\b(?:consent(?:s|ed)?|voluntar\w+|opt[- ]in|transparen\w+|accessib\w+|safer|safety|fair(?:ly|er)?|anonymi[sz]\w+)\b/i;
 
-const people: Rule = ({ subjectSentences }) => {
+const people: Rule = ({ course, task, subject, subjectSentences }) => {
   const findings: Finding[] = [];
-  for (const { word, sentence, denied: not } of mentions(subjectSentences, HURTS).slice(0, 3)) {
+  const asked =
+    course.purpose === 'plan' ? task.filter((piece) => !subject.includes(piece)).flatMap(sentencesOf) : [];
+  const hurting = mentionsOf([...asked, ...subjectSentences], HURTS, course.purpose);
+  for (const { word, sentence, as } of hurting.slice(0, 3)) {
+    if (as === 'spoken of' && course.purpose !== 'autonomous') continue;
     // “without consent” is itself a denial.
-    const against = !not || word.startsWith('without');
+    const against = as !== 'denied' || word.startsWith('without');
     const cites = [sentence.id];
     findings.push(
       against
@@ -777,10 +775,54 @@ const plan: Rule = ({ subject, subjectSentences }) => {
   return findings;
 };
 
+/** Words that say the same; each row by the form that `stem` gives. */
+const SAME: ReadonlyMap<string, string> = new Map(
+  [
+    'summarise summarize summary condense shorten digest',
+    'write draft compose author word',
+    'find search look locate seek recall lookup retrieve',
+    'delete remove erase wipe purge',
+    'fix repair mend correct debug',
+    'make create build produce prepare generate develop',
+    'begin start launch',
+    'buy purchase order acquire',
+    'check verify test review inspect validate examine',
+    'compare contrast comparison difference',
+    'customer client buyer',
+    'mail email message letter',
+    'document doc file report',
+    'explain describe clarify explanation description',
+    'price cost fee',
+    'conversation chat discussion',
+    'meeting appointment',
+    'multiply product times',
+    'add sum total',
+    'divide quotient',
+    'subtract minus',
+    'date day calendar',
+    'big large',
+    'quick fast',
+  ].flatMap((row) => {
+    const words = row.split(' ');
+    return words.map((word) => [stem(word), words[0]!] as const);
+  }),
+);
+/** The same for the forms of a word, and for words that say the same. */
+const sense = (key: string): string => SAME.get(key) ?? (key.length > 6 ? key.slice(0, 6) : key);
+const sensesIn = (text: string): Set<string> =>
+  new Set([...[...keywordsOf(text).keys()].map(sense), ...numbersIn(text)]);
+/** What a task is about: the words that matter, and the numbers; each as it is written, by its sense. */
+const wantedIn = (task: readonly Piece[]): [sense: string, word: string][] => {
+  const text = task.map((piece) => piece.text).join('\n');
+  const words = [...keywordsOf(text)].map(([key, word]) => [sense(key), word] as const);
+  const numbers = numbersIn(text).map((number) => [number, number] as const);
+  return [...new Map([...words, ...numbers])].slice(0, 60);
+};
+
 /** How far what is judged speaks of what was asked for. */
 const coverage: Rule = ({ task, subject }) => {
-  const wanted = [...keywordsOf(task.map(({ text }) => text).join('\n'))].slice(0, 60);
-  const said = keywordsOf(subject.map(({ text }) => text).join('\n'));
+  const wanted = wantedIn(task);
+  const said = sensesIn(subject.map(({ text }) => text).join('\n'));
   if (wanted.length < 2 || said.size === 0) return [];
   const cites = unique([...task, ...subject].map(({ id }) => id)).filter((id) => id !== TOPIC);
   const words = (taken: boolean) => wanted.flatMap(([key, word]) => (said.has(key) === taken ? word : []));
@@ -790,7 +832,7 @@ const coverage: Rule = ({ task, subject }) => {
   if (covered.length === 0) {
     return [
       {
-        ...{ concern: 'evidence', weight: -3, decisive: true, cites },
+        ...{ concern: 'evidence', weight: -5, decisive: true, cites },
         text: `It does not speak of what was asked for: no word of ${list(lacking)} (${names(cites)}).`,
         asks: 'it takes up the task',
       },
@@ -808,15 +850,44 @@ const coverage: Rule = ({ task, subject }) => {
   return [
     {
       ...{ concern: 'evidence', weight: share >= 0.5 ? 2 : 1, cites },
-      text: `It takes up ${covered.length} of the ${wanted.length} words of the task that matter: ${list(covered)} (${names(cites)}).`,
+      text: `It takes up ${covered.length} of the ${wanted.length} words and numbers of the task that matter: ${list(covered)} (${names(cites)}).`,
       asks: 'the task turns out to be another one',
     },
   ];
 };
 
+/** A step that says itself that it cannot be carried out as things are. */
+const NOT_FEASIBLE =
+  /\b(?:needs? a language model|would take the tool|no tool (?:that )?(?:i|we) have|cannot be (?:done|carried out)|(?:i|we) (?:cannot|can['’]t|am unable to|are unable to) do)\b/i;
+
+const feasible: Rule = ({ subject, subjectSentences }) => {
+  const steps = subject.flatMap(({ id, text }) => listedSteps(text).map((step) => ({ id, text: step })));
+  const all = steps.length > 0 ? steps : subjectSentences;
+  const open = all.filter(({ text }) => NOT_FEASIBLE.test(text));
+  if (open.length === 0) return [];
+  const cites = unique(open.map(({ id }) => id));
+  // The last step of a plan reports what the others brought.
+  const none =
+    open.length >= Math.max(1, all.length - 1) ||
+    all.every(({ text }) => NOT_FEASIBLE.test(text) || REPORTS.test(text));
+  return [
+    {
+      ...{ concern: 'steps', weight: none ? -5 : -1.5, cites },
+      ...(none && { decisive: true as const }),
+      text: `${none ? 'No step of it can be carried out' : `${open.length} of its ${all.length} steps cannot be carried out`} as things are: ${quote(open[0]!.text, 140)} (${names(cites)}).`,
+      asks: 'somebody, or a tool, can do that part',
+    },
+  ];
+};
+const REPORTS = /^(?:report|tell|say|hand over|recall the facts|search the conversations)\b/i;
+
 // ── results ───────────────────────────────────────────────────────────────
 const FAILED =
   /^\W*(?:error|failed|failure|exception|traceback|fatal)\b|\b(?:could not|couldn['’]t|unable to|i (?:cannot|can['’]t|am not able)|did not (?:work|succeed)|gave up|timed? ?out|no answer)\b/i;
+
+/** What was asked for and was not done. */
+const UNDONE =
+  /^\W*(?:not (?:yet )?(?:done|finished|answered)|left (?:undone|open)|to do\b|todo\b)|\b(?:i (?:cannot|can['’]t|could not|couldn['’]t|did not|didn['’]t|was not able to|am not able to|am unable to|was unable to) (?:do|answer|carry|finish|complete|reason|perform|help|work that|calculate|understand)|(?:was|were|is|are|remains?|has been|have been) (?:not done|left undone|not carried out|not finished|unfinished|undone)|what is left: |left for a language model)/i;
 
 const result: Rule = (readable) => {
   const { subject, subjectSentences, task } = readable;
@@ -840,39 +911,130 @@ const result: Rule = (readable) => {
   ];
   for (const { sentence } of mentions(subjectSentences, FAILED).slice(0, 2)) {
     findings.push({
-      ...{ concern: 'steps', weight: -3, cites: [sentence.id] },
+      ...{ concern: 'steps', weight: -4, cites: [sentence.id] },
       // A result that begins so, or is nothing but that, is none.
       ...((sentence === subjectSentences[0] || subjectSentences.length <= 2) && { decisive: true as const }),
       text: `${quote(sentence.text)} in ${names([sentence.id])} says that it did not work.`,
       asks: 'it works',
     });
   }
-  findings.push(...expected(readable), ...figures(readable), ...parts(subjectSentences, task, cites));
+  const undone = subjectSentences.find((sentence) => UNDONE.test(sentence.text));
+  if (undone !== undefined) {
+    findings.push({
+      ...{ concern: 'steps', weight: -6, decisive: true, cites: [undone.id] },
+      text: `${quote(undone.text)} in ${names([undone.id])} admits that it was left undone.`,
+      asks: 'that part is done, too',
+    });
+  }
+  const answers = expected(readable);
+  const answered = answers.some(({ weight }) => weight > 0);
+  findings.push(...answers, ...related(readable, answered));
+  findings.push(...figures(readable), ...parts(subjectSentences, task, cites));
   return findings;
 };
 
-/** What the task asks to compute, the result has to say. */
+/** What the task asks to compute and to compare, the result has to say. */
 function expected({ task, subject }: Readable): Finding[] {
   const text = subject.map((piece) => piece.text).join('\n');
   const cites = unique([...task, ...subject].map(({ id }) => id));
   const stated = numbersIn(text);
-  return task
-    .flatMap(sentencesOf)
-    .flatMap(calculationsOf)
-    .filter(({ claimed }) => claimed === null)
-    .slice(0, 5)
-    .map(({ expression, value }) =>
-      stated.some((number) => sameNumber(value, number))
-        ? {
-            ...{ concern: 'evidence', weight: 3, cites },
-            text: `${expression} is ${value}, as the result says (${names(cites)}).`,
-          }
-        : {
-            ...{ concern: 'evidence', weight: -4, decisive: true, cites },
-            text: `${expression} is ${value}, which the result does not say (${names(cites)}).`,
-            asks: `the result says ${value}`,
-          },
-    );
+  const asked = task.flatMap(sentencesOf);
+  const wanted = unique(asked.flatMap(calculationsOf).filter(({ claimed }) => claimed === null)).slice(0, 5);
+  const [only] = wanted;
+  const comparisons =
+    wanted.length === 1 && only !== undefined
+      ? comparedWith(asked.map((sentence) => sentence.text).join('\n'), only, text)
+      : [];
+  const found = comparisons.map(({ to, right, said }): Finding => {
+    const sign = compare(only!.value, to);
+    const stands = sign === 0 ? 'equal to' : sign > 0 ? 'above' : 'below';
+    return right
+      ? {
+          ...{ concern: 'evidence', weight: 3, cites },
+          text: `${only!.expression} is ${only!.value}, ${stands} ${to}, and the result says “${said}” (${names(cites)}).`,
+        }
+      : {
+          ...{ concern: 'evidence', weight: -5, decisive: true, cites },
+          text: `${only!.expression} is ${only!.value}, ${stands} ${to}, but the result says “${said}” (${names(cites)}).`,
+          asks: `the result says how ${only!.value} stands to ${to}`,
+        };
+  });
+  const answered = found.some(({ weight }) => weight > 0);
+  const computed = wanted.flatMap(({ expression, value }): Finding[] => {
+    if (stated.some((number) => sameNumber(value.replace('-', ''), number))) {
+      const is = `${expression} is ${value}, as the result says (${names(cites)}).`;
+      return [{ ...{ concern: 'evidence', weight: 3, cites }, text: is }];
+    }
+    // Who is asked whether it is above a number need not say by how much.
+    if (answered) return [];
+    return [
+      {
+        ...{ concern: 'evidence', weight: -5, decisive: true, cites },
+        text: `${expression} is ${value}, which the result does not say (${names(cites)}).`,
+        asks: `the result says ${value}`,
+      },
+    ];
+  });
+  return [...found, ...computed];
+}
+
+/** What the result says of the number with which the task has a calculation compared. */
+function comparedWith(
+  asked: string,
+  { value }: Calculation,
+  result: string,
+): { to: string; right: boolean; said: string }[] {
+  const named = relationsOf(asked).map(({ to, holds }) => ({ to, holds }));
+  const against = /\bcompar\w+\b[^.?!]{0,60}?\b(?:with|to|against)\s+[$€£]?(\d[\d,]*(?:\.\d+)?)/i.exec(
+    asked,
+  )?.[1];
+  const all = [
+    ...named,
+    ...(against === undefined ? [] : [{ to: against.replaceAll(',', ''), holds: null }]),
+  ];
+  return all.slice(0, 3).flatMap(({ to, holds }) => {
+    const sign = compare(value, to);
+    const said = relationsOf(result).filter((one) => sameNumber(to, one.to));
+    if (said.length > 0) {
+      const wrong = said.find((one) => !one.holds(sign));
+      return [{ to, right: wrong === undefined, said: `${(wrong ?? said[0]!).text} ${to}` }];
+    }
+    const yes = /^\W*(yes|no)\b/i.exec(result)?.[1];
+    if (yes === undefined || holds === null) return [];
+    return [{ to, right: holds(sign) === (yes.toLowerCase() === 'yes'), said: yes }];
+  });
+}
+
+/** So many words of a result without one of the task's, and it is about something else. */
+const OTHER_WORDS = 8;
+
+/** A short answer may have none of the task's words; a long one that has none answers something else. */
+function related({ task, subject }: Readable, answered: boolean): Finding[] {
+  const wanted = wantedIn(task);
+  const text = subject.map((piece) => piece.text).join('\n');
+  const said = sensesIn(text);
+  if (answered || wanted.length < 2 || said.size === 0) return [];
+  const cites = unique([...task, ...subject].map(({ id }) => id)).filter((id) => id !== TOPIC);
+  const covered = wanted.flatMap(([key, word]) => (said.has(key) ? word : []));
+  if (covered.length > 0) {
+    return [
+      {
+        ...{ concern: 'evidence', weight: 1, cites },
+        text: `It speaks of what was asked for: ${covered.slice(0, 6).join(', ')} (${names(cites)}).`,
+        asks: 'the task turns out to be another one',
+      },
+    ];
+  }
+  const other = said.size >= OTHER_WORDS || wanted.length >= OTHER_WORDS;
+  const lacking = wanted.map(([, word]) => word).slice(0, 6);
+  return [
+    {
+      ...{ concern: 'evidence', weight: other ? -5 : -0.75, cites },
+      ...(other && { decisive: true as const }),
+      text: `Nothing ties the result to what was asked for: no word of ${lacking.join(', ')} (${names(cites)}).`,
+      asks: 'it takes up the task',
+    },
+  ];
 }
 
 const numbersIn = (text: string): string[] =>
@@ -950,6 +1112,18 @@ function parts(sentences: readonly Sentence[], task: readonly Piece[], cites: re
 
 const rules: Readonly<Record<Course['purpose'], readonly Rule[]>> = {
   autonomous: [claims, money, deadlines, contradictions, certainty, missing, harm, people, prospects, tools],
-  plan: [plan, coverage, claims, certainty, missing, contradictions, deadlines, harm, people, tools],
+  plan: [
+    plan,
+    feasible,
+    coverage,
+    claims,
+    certainty,
+    missing,
+    contradictions,
+    deadlines,
+    harm,
+    people,
+    tools,
+  ],
   result: [result, claims, contradictions, certainty, harm, people, tools],
 };

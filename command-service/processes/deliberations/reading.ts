@@ -45,7 +45,7 @@ him his how i if in into is it its itself just let like make me more most my nee
 or other our out over own per please put same say see shall she should so some such take tell than that the their them
 then there these they this those through to too under until up us use used using very want was way we were what when
 where which while who whom why will with would yes you your yours new old good bad much many thing things task plan
-result answer question two three four five today tomorrow agent`
+result answer question whether compute calculate report two three four five today tomorrow agent`
     .split(/\s+/)
     .filter(Boolean),
 );
@@ -234,10 +234,44 @@ const OPERATION = new RegExp(
   'gi',
 );
 
-/** The calculations that are written out: `17 * 3 = 51`, `12.5% of 80`. Dates and versions are none. */
-export function calculationsOf({ text, id }: Sentence): Calculation[] {
+/** Words for operators between numbers, as they are replaced. */
+const OPERATORS: readonly (readonly [RegExp, string])[] = [
+  [/(?<=[\d%)])\s+(?:times|multiplied by)\s+(?=[\d(])/gi, ' * '],
+  [/(?<=[\d%)])\s+(?:over|divided by)\s+(?=[\d(])/gi, ' / '],
+  [/(?<=[\d%)])\s+plus\s+(?=[\d(])/gi, ' + '],
+  [/(?<=[\d%)])\s+minus\s+(?=[\d(])/gi, ' - '],
+  [/(?<=\d)\s?(?:percent|per cent)(?=\s+of\s)/gi, '%'],
+];
+const NESTED = /[\d(][\d.,()+\-*/×÷^%\s]*[\d)%]/g;
+
+/** An expression with parentheses, the whole of it. */
+function nestedIn(text: string): string[] {
+  return [...text.matchAll(NESTED)].flatMap(([run]) => {
+    if (!/\(.*[-+*/×÷^].*\)/.test(run) || !/[-+*/×÷^]\s*\(|\)\s*[-+*/×÷^]/.test(run)) return [];
+    const opened = run.split('(').length;
+    return opened === run.split(')').length ? [run.trim()] : [];
+  });
+}
+
+/** The calculations that are written out: `17 * 3 = 51`, `12.5% of 80`, `(2 + 3) * 4`. Dates and versions are none. */
+export function calculationsOf({ text: raw, id }: Sentence): Calculation[] {
+  let text = raw.replace(ISO_DATE, ' ');
+  for (const [words, sign] of OPERATORS) text = text.replace(words, sign);
   const found: Calculation[] = [];
-  for (const [, written = '', claimed] of text.replace(ISO_DATE, ' ').matchAll(OPERATION)) {
+  for (const expression of nestedIn(text)) {
+    try {
+      const after = text.slice(text.indexOf(expression) + expression.length);
+      const claimed = /^\s*(?:=|is|equals|makes|comes to|gives)\s*([$€£]?-?\d[\d,]*(?:\.\d+)?)/i.exec(
+        after,
+      )?.[1];
+      const value = calculate(expression);
+      found.push({ expression, claimed: claimed === undefined ? null : plain(claimed), value, id });
+      text = text.replace(expression, ' ');
+    } catch {
+      // Not a calculation after all.
+    }
+  }
+  for (const [, written = '', claimed] of text.matchAll(OPERATION)) {
     const expression = plain(written).replaceAll('x', '*').replaceAll('X', '*').replace(/\s+/g, ' ');
     if (/^[\d,]+(?:-[\d,]+)+$/.test(expression) && claimed === undefined) continue; // a range, a telephone number
     if (/%/.test(expression) === false && /\bof\b/i.test(expression)) continue; // 3 of 5
@@ -249,6 +283,39 @@ export function calculationsOf({ text, id }: Sentence): Calculation[] {
     }
   }
   return found;
+}
+
+// ── comparisons ───────────────────────────────────────────────────────────
+/** How two numbers stand to each other, by the words for it. */
+const RELATIONS: readonly (readonly [RegExp, (sign: number) => boolean])[] = [
+  [/\b(?:at least|no less than|not less than|not below|not under|minimum)\b|>=|≥/gi, (sign) => sign >= 0],
+  [
+    /\b(?:at most|no more than|not more than|not above|not over|not greater than|not exceed\w*|up to)\b|<=|≤/gi,
+    (sign) => sign <= 0,
+  ],
+  [/\b(?:above|over|(?:more|greater|larger|higher|bigger) than|exceed\w*)\b|>(?!=)/gi, (sign) => sign > 0],
+  [/\b(?:below|under|(?:less|lower|smaller|fewer) than|short of)\b|<(?!=)/gi, (sign) => sign < 0],
+  [/\b(?:equals?(?: to)?|the same as|exactly)\b/gi, (sign) => sign === 0],
+];
+const NUMBER_NEXT = /^\W{0,3}(?:the |a )?(?:\w+ ){0,2}?[$€£]?(-?\d[\d,]*(?:\.\d+)?)(?!\s?[-+*/^%×÷]\s?\d)/i;
+
+export interface Relation {
+  readonly text: string;
+  readonly to: string;
+  /** Whether it holds of a number that differs so. */
+  readonly holds: (sign: number) => boolean;
+}
+
+/** `above 400`, `at least 10`: each with the number that follows it. */
+export function relationsOf(text: string): Relation[] {
+  return RELATIONS.flatMap(([words, holds]) =>
+    [...text.matchAll(words)].flatMap((match) => {
+      const to = NUMBER_NEXT.exec(text.slice(match.index + match[0].length));
+      // `not above` is a relation of its own.
+      if (to === null || /\b(?:not|no)\s*$/i.test(text.slice(0, match.index))) return [];
+      return [{ text: match[0], to: plain(to[1] ?? ''), holds }];
+    }),
+  );
 }
 
 const plain = (number: string): string => number.replace(/[$€£,]/g, '').trim();
