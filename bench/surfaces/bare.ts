@@ -11,12 +11,11 @@ import { Server as SocketIo } from 'socket.io';
 import { WebSocketServer } from 'ws';
 
 /** Says tokens to everybody who reads. */
-export interface TokenServer {
+export interface TokenServer extends AsyncDisposable {
   readonly port: number;
   /** How many would be told the next token. */
   readers(): number;
   say(token: string): void;
-  close(): Promise<void>;
 }
 
 /** Of the answer that is being written. */
@@ -60,7 +59,7 @@ async function eventStream(frame: (token: string) => string): Promise<TokenServe
       const bytes = Buffer.from(frame(token));
       for (const response of responses) response.write(bytes);
     },
-    close: () => end(server),
+    [Symbol.asyncDispose]: () => end(server),
   };
 }
 
@@ -98,7 +97,7 @@ export async function bareWebSocket({ id }: Payload): Promise<TokenServer> {
       const text = JSON.stringify({ type: 'token', data: token, id: id(length) });
       for (const socket of sockets.clients) socket.send(text);
     },
-    async close() {
+    async [Symbol.asyncDispose]() {
       for (const socket of sockets.clients) socket.terminate();
       await end(server);
     },
@@ -127,7 +126,7 @@ export async function bareSocketIo(payload: Payload): Promise<TokenServer> {
         seq: `${id(length)}@${room}`,
       });
     },
-    async close() {
+    async [Symbol.asyncDispose]() {
       await io.close();
       await end(server);
     },
@@ -171,7 +170,7 @@ export async function bareGraphql({ messageId: id, model }: Payload): Promise<To
         queue.wake();
       }
     },
-    async close() {
+    async [Symbol.asyncDispose]() {
       for (const socket of sockets.clients) socket.terminate();
       await end(server);
     },

@@ -58,7 +58,7 @@ export async function startOurs(): Promise<Ours> {
       void live.play(CONVERSATION, OWNER, { kind: 'text', offset, text });
       offset += text.length;
     },
-    async close() {
+    async [Symbol.asyncDispose]() {
       graphql.close();
       await live.close();
       server.closeAllConnections();

@@ -19,12 +19,11 @@ export interface Step {
   readonly until?: string;
 }
 
-export interface Readers {
+export interface Readers extends Disposable {
   /** From now on, the tokens and bytes of each are counted. */
   begin(): Promise<void>;
   /** Resolves when each has had so many tokens since `begin`, with the bytes that all have read since then. */
   have(tokens: number): Promise<number>;
-  close(): void;
 }
 
 type Asked = { readonly begin: true } | { readonly have: number };
@@ -53,7 +52,7 @@ export async function startReaders(setting: Setting): Promise<Readers> {
   return {
     begin: async () => void (await ask({ begin: true })),
     have: (tokens) => ask({ have: tokens }),
-    close() {
+    [Symbol.dispose]() {
       closing = true;
       child.kill();
     },

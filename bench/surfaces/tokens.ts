@@ -1,7 +1,7 @@
 /**
  * Tokens of one answer to many readers: through a surface, and through the bare library beneath it. Both servers are
- * in this process, and their turns alternate, so that whatever else the machine does falls on both. Tokens come one
- * by one, as from a model that is as fast as its readers: some, and the next ones when everybody has them.
+ * in this process, and take short turns, so that whatever else the machine does falls on both. Tokens come one by
+ * one, as from a model that is as fast as its readers: some, and the next ones when everybody has them.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { condition } from '../../test/program.ts';
@@ -16,7 +16,7 @@ import {
   type TokenServer,
 } from './bare.ts';
 import { CONVERSATION, OPENAI_PATH, type Ours, OWNER, startOurs, TURN_ID } from './ours.ts';
-import { MARK, type Readers, type Step, startReaders } from './readers.ts';
+import { MARK, type Step, startReaders } from './readers.ts';
 
 const READERS = 50;
 const TOKENS = 400;
@@ -114,65 +114,67 @@ export const surfaces = {
 } as const satisfies Record<string, Surface>;
 
 /** One server and who reads from it. */
-interface Side {
-  readonly server: TokenServer;
-  readonly readers: Readers;
-  said: number;
-  bytes: number;
+interface Side extends Disposable {
+  /** @returns ms until all have read the next tokens */
+  batch(): Promise<number>;
+  /** What the readers have read so far. */
+  bytes(): number;
 }
 
 async function begin(server: TokenServer, port: number, hello: readonly Step[]): Promise<Side> {
   const readers = await startReaders({ port, hello, count: READERS });
-  await condition(() => server.readers() === READERS, { withinMs: 10_000, what: 'everybody to read' });
-  await readers.begin();
-  return { server, readers, said: 0, bytes: 0 };
-}
-
-/** @returns tokens a second, of all readers together */
-async function round(side: Side): Promise<number> {
-  const { server, readers } = side;
-  const began = performance.now();
-  for (let said = 0; said < TOKENS; said += BATCH) {
-    for (let n = 0; n < BATCH; n++) {
-      server.say(tokenAt(side.said++));
-      await nextTurn();
-    }
-    side.bytes = await readers.have(side.said);
+  const all = () => server.readers() === READERS;
+  try {
+    await condition(all, { withinMs: 10_000, what: 'everybody to read' });
+    await readers.begin();
+  } catch (error) {
+    readers[Symbol.dispose]();
+    throw error;
   }
-  return (READERS * TOKENS * 1_000) / (performance.now() - began);
+  let said = 0;
+  let bytes = 0;
+  return {
+    async batch() {
+      const began = performance.now();
+      for (let n = 0; n < BATCH; n++) {
+        server.say(tokenAt(said++));
+        await nextTurn();
+      }
+      bytes = await readers.have(said);
+      return performance.now() - began;
+    },
+    bytes: () => bytes,
+    [Symbol.dispose]: () => readers[Symbol.dispose](),
+  };
 }
 
 export async function benchTokens(surface: Surface): Promise<BenchResult> {
-  const ours = await startOurs();
-  const bare = await surface.bare(ours.payload);
-  const sides: Side[] = [];
-  try {
-    const floor = await begin(bare, bare.port, surface.hello);
-    sides.push(floor);
-    const through = await begin(ours, surface.port(ours), surface.hello);
-    sides.push(through);
-    const rates = { floor: [] as number[], ours: [] as number[] };
-    for (let n = 0; n <= ROUNDS; n++) {
-      const rate = { floor: await round(floor), ours: await round(through) };
-      if (n === 0) continue; // warms up
-      rates.floor.push(rate.floor);
-      rates.ours.push(rate.ours);
+  await using ours = await startOurs();
+  await using bare = await surface.bare(ours.payload);
+  using floor = await begin(bare, bare.port, surface.hello);
+  using through = await begin(ours, surface.port(ours), surface.hello);
+  const rates = { floor: [] as number[], ours: [] as number[] };
+  const rate = (ms: number) => (READERS * TOKENS * 1_000) / ms;
+  for (let round = 0; round <= ROUNDS; round++) {
+    const took = { floor: 0, ours: 0 };
+    for (let said = 0; said < TOKENS; said += BATCH) {
+      took.floor += await floor.batch();
+      took.ours += await through.batch();
     }
-    // The little that comes before the first token may be among what was read.
-    if (Math.abs(through.bytes / floor.bytes - 1) > 0.01) {
-      throw new Error(`Not the same payloads: ${through.bytes} bytes, and ${floor.bytes} of the floor.`);
-    }
-    return {
-      name: `tokens to ${READERS} readers, ${surface.name} / bare ${surface.library}`,
-      floor: median(rates.floor),
-      ours: median(rates.ours),
-      unit: 'tokens/s',
-      ratio: median(rates.ours) / median(rates.floor),
-      target: TARGET,
-    };
-  } finally {
-    for (const { readers } of sides) readers.close();
-    await bare.close();
-    await ours.close();
+    if (round === 0) continue; // warms up
+    rates.floor.push(rate(took.floor));
+    rates.ours.push(rate(took.ours));
   }
+  // The little that comes before the first token may be among what was read.
+  if (Math.abs(through.bytes() / floor.bytes() - 1) > 0.01) {
+    throw new Error(`Not the same payloads: ${through.bytes()} bytes, and ${floor.bytes()} of the floor.`);
+  }
+  return {
+    name: `tokens to ${READERS} readers, ${surface.name} / bare ${surface.library}`,
+    floor: median(rates.floor),
+    ours: median(rates.ours),
+    unit: 'tokens/s',
+    ratio: median(rates.ours) / median(rates.floor),
+    target: TARGET,
+  };
 }
