@@ -1,3 +1,4 @@
+import { expect } from 'chai';
 import { readyMadeMembers } from '../../contracts/council.ts';
 import type { DecidedEvent } from '../../contracts/events/catalogue.ts';
 import { given, OWNER } from '../testing.ts';
@@ -24,6 +25,7 @@ const started = (attempt: number, worker = 'w1') => ({
   data: { attempt, worker },
 });
 const released = { type: 'DeliberationReleased' as const, data: { worker: 'w1' } };
+const begun = { type: 'PhaseStarted' as const, data: { phase: 'planning', loop: 1 } };
 const stopRequested = { type: 'DeliberationStopRequested' as const, data: {} };
 const usage = { promptTokens: 10, completionTokens: 5, cachedTokens: 0 };
 const voted = {
@@ -63,6 +65,15 @@ describe('a deliberation', () => {
       .then(started(2, 'w2'));
     having(opened, started(1), released).when(claimDeliberation, claim).then(started(1, 'w2'));
     having(opened, ended()).when(claimDeliberation, claim).refused('CONFLICT');
+  });
+
+  it('counts the workers that were lost one after the other without a step', () => {
+    const stateAfter = (...events: DecidedEvent<DeliberationEventType>[]) =>
+      having(opened, ...events).state.fruitless;
+    expect(stateAfter(started(1), started(2), started(3))).to.equal(2);
+    expect(stateAfter(started(1), started(2), voted)).to.equal(0);
+    expect(stateAfter(started(1), started(2), begun, started(3))).to.equal(1);
+    expect(stateAfter(started(1), released, started(1))).to.equal(0);
   });
 
   it('takes steps of the worker that holds it only', () => {

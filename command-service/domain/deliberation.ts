@@ -31,6 +31,8 @@ export interface DeliberationState {
   readonly surface: Surface;
   /** Starts after a worker was lost. */
   readonly attempt: number;
+  /** How many workers in a row were lost before they had recorded a step. */
+  readonly fruitless: number;
   /** Who holds it; null while nobody does. */
   readonly worker: string | null;
   readonly stopRequested: boolean;
@@ -48,6 +50,7 @@ const initial: DeliberationState = {
   correlationId: '',
   surface: 'luna',
   attempt: 0,
+  fruitless: 0,
   worker: null,
   stopRequested: false,
   openedAt: '',
@@ -62,8 +65,11 @@ function evolve(state: DeliberationState, event: DeliberationEvent): Deliberatio
       const id = event.stream.slice('deliberation-'.length);
       return { ...state, status: 'open', id, owner, requestId, correlationId, surface, openedAt };
     }
-    case 'DeliberationStarted':
-      return { ...state, attempt: event.data.attempt, worker: event.data.worker };
+    case 'DeliberationStarted': {
+      const { attempt, worker } = event.data;
+      const isLost = state.worker !== null;
+      return { ...state, attempt, worker, fruitless: isLost ? state.fruitless + 1 : state.fruitless };
+    }
     case 'DeliberationReleased':
       return { ...state, worker: null };
     case 'DeliberationStopRequested':
@@ -71,11 +77,12 @@ function evolve(state: DeliberationState, event: DeliberationEvent): Deliberatio
     case 'MemberSpoke':
     case 'VoteCast':
     case 'DecisionReached':
-      return event.data.voice === null ? state : { ...state, ...withSpent(state, event.data.voice) };
+      return { ...state, ...(event.data.voice !== null && withSpent(state, event.data.voice)), fruitless: 0 };
     case 'DeliberationEnded':
       return { ...state, status: 'ended', worker: null };
     default:
-      return state;
+      // Any other step.
+      return state.fruitless === 0 ? state : { ...state, fruitless: 0 };
   }
 }
 
@@ -102,7 +109,7 @@ export const deliberation: Aggregate<DeliberationState, DeliberationEventType> =
   category: 'deliberation',
   initial,
   evolve,
-  stateVersion: 1,
+  stateVersion: 2,
 };
 
 // ── commands ──────────────────────────────────────────────────────────────

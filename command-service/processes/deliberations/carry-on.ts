@@ -122,7 +122,10 @@ export async function carryOn(
 
   try {
     if (state.fruitless >= MAX_LOST) {
-      await end('failed', `It was tried ${MAX_LOST} times at the same step, and its worker was lost each time.`);
+      await end(
+        'failed',
+        `It was tried ${MAX_LOST} times at the same step, and its worker was lost each time.`,
+      );
       return;
     }
     try {
