@@ -51,6 +51,8 @@ export interface Shown {
   /** From where all of it can be read again. */
   readonly path: string;
   readonly frames: Frame[];
+  /** Set where a frame stood for all up to this id. */
+  since?: string;
 }
 /** A conversation as it was read. */
 export interface Read {
@@ -228,7 +230,7 @@ export function createAgentsAtWork(killable: Killable): AgentsAtWork {
           frames: [],
         };
         shown.push(stream);
-        await watch(token, stream.frames);
+        await watch(stream);
         await condition(
           () =>
             killable.persist(
@@ -247,7 +249,8 @@ export function createAgentsAtWork(killable: Killable): AgentsAtWork {
   };
 
   /** Follows the session that runs with an EventSource, which resumes by itself, until it is told that all is read. */
-  async function watch(token: string, frames: Frame[]): Promise<void> {
+  async function watch(stream: Shown): Promise<void> {
+    const { token, frames } = stream;
     let over = false;
     const source = new EventSource(`http://127.0.0.1${LIVE}`, {
       fetch: (_url, init) =>
@@ -257,12 +260,17 @@ export function createAgentsAtWork(killable: Killable): AgentsAtWork {
     });
     source.onmessage = ({ data, lastEventId }) => {
       const frame = JSON.parse(data);
-      // Of what is told between durable frames, EventSource repeats the id of the one before.
-      if (['connected', 'ping', 'history_load', 'shutdown'].includes(frame.type)) return;
-      if (frame.type === 'session_paused' && frames.at(-1)?.id === lastEventId) return;
       if (frame.type === 'error' && frame.message === 'No active session') over = true;
+      if (!isDurable(frame, lastEventId)) return;
+      // It stands for all frames up to its id.
+      if (frame.type === 'history_load') stream.since = lastEventId;
       else frames.push({ id: lastEventId, data: frame });
+      lastDurable = lastEventId;
     };
+    // What has no id of its own comes with that of the frame before it.
+    let lastDurable = '';
+    const isDurable = (frame: Data, id: string): boolean =>
+      !['connected', 'ping', 'shutdown'].includes(frame.type) && id !== '' && id !== lastDurable;
     try {
       await condition(() => over || source.readyState === EventSource.CLOSED, {
         withinMs: WITHIN_MS,

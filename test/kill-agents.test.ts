@@ -7,6 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { isAfter } from '../contracts/envelope.ts';
 import type { OdeonEvent } from '../contracts/events/catalogue.ts';
 import { agentFaultsOf, openWork } from './agent-log-invariants.ts';
 import { type AgentsAtWork, createAgentsAtWork, type Frame, playBack, tellAgain } from './agents-at-work.ts';
@@ -34,6 +35,8 @@ const SEARCHED = [
 
 describe(`killed ${KILLS} times while agents work`, function () {
   this.timeout(180_000 + KILLS * 30_000);
+  // What comes later is about what the first has brought about.
+  this.bail(true);
 
   let dataDir: string;
   let killable: Killable;
@@ -95,6 +98,11 @@ describe(`killed ${KILLS} times while agents work`, function () {
     ];
     const failed = Promise.all(clients);
     failed.catch(() => {}); // reported below
+    // Whatever fails, nothing is asked for any more.
+    using stopping = new DisposableStack();
+    stopping.defer(() => {
+      going = false;
+    });
     for (let kill = 0; kill < KILLS; kill++) {
       const { killWhileStarting, killAndRestart } = killable;
       await Promise.race([kill % 4 === 3 ? killWhileStarting() : killAndRestart(), failed]);
@@ -122,7 +130,14 @@ describe(`killed ${KILLS} times while agents work`, function () {
 
   it('answers a request that it had acknowledged with the same, and does nothing', async () => {
     const { head } = await whereItEnds();
+    const failed = new Set(
+      (killable.log as readonly OdeonEvent[]).flatMap(({ type, data }) =>
+        type === 'TurnFailed' ? [data.turnId] : [],
+      ),
+    );
     for (const { path, body, key, token, id, idOf } of work.acknowledged) {
+      // Trinity's way: asked for again, an execution that failed is tried again.
+      if (path.endsWith('/task') && failed.has(id)) continue;
       const again = await by(token).post(path, body, { 'Idempotency-Key': key });
       expect(again.status, `${path}: ${JSON.stringify(again.body)}`).to.be.oneOf([200, 202]);
       expect(idOf(again.body), path).to.equal(id);
@@ -138,9 +153,10 @@ describe(`killed ${KILLS} times while agents work`, function () {
         expect(durable(stream.frames), stream.path).to.deep.equal(durable(again));
         expect(textOf(stream.frames), stream.path).to.equal(textOf(again));
       } else {
-        const withId = again.filter(({ id }) => id !== '');
+        const { since } = stream;
+        const withId = again.filter(({ id }) => id !== '' && (since === undefined || isAfter(id, since)));
         // A reader that had seen nothing of a session, and came again when it was over, is told that there is none.
-        if (stream.what === 'deliberation' && stream.frames.length === 0) continue;
+        if (stream.what === 'deliberation' && stream.frames.length === 0 && since === undefined) continue;
         expect(stream.frames, stream.path).to.deep.equal(withId);
       }
     }
