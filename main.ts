@@ -359,6 +359,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
       ...orchestrationCommandEndpoints({
         ...{ bus, store, readModels, agents, feeds, answerTimeoutMs, ending },
         modelConnected: first?.provider !== 'builtin',
+        toolNames: tools.map(({ name }) => name),
       }),
       ...autonomousCommandEndpoints({ bus, readModels, signals, now: () => new Date() }),
       ...operatorCommandEndpoints({ bus, projections: runtime }),

@@ -50,6 +50,8 @@ export interface OrchestrationCommandDependencies {
   readonly readModels: Pick<ReadModels, 'get'>;
   readonly agents: Agents;
   readonly feeds: Pick<TurnFeeds, 'turnEnded'>;
+  /** Of all tools that there are. */
+  readonly toolNames: readonly string[];
   /** Whether a model other than the built-in one answers. */
   readonly modelConnected: boolean;
   readonly answerTimeoutMs: number;
@@ -63,7 +65,7 @@ const DELEGATION_TIMEOUT_MS = 1_800_000;
 const BEGIN_MS = 1_000;
 
 export function orchestrationCommandEndpoints(deps: OrchestrationCommandDependencies): Endpoint[] {
-  const { bus, store, readModels, agents, feeds, modelConnected, answerTimeoutMs, ending } = deps;
+  const { bus, store, readModels, agents, feeds, toolNames, modelConnected, answerTimeoutMs, ending } = deps;
 
   // ── whom, and for whom ──────────────────────────────────────────────────
   /** @throws Refusal NOT_FOUND, which names the agent */
@@ -207,7 +209,12 @@ export function orchestrationCommandEndpoints(deps: OrchestrationCommandDependen
       const { task, context: given } = body;
       const asked = { trigger: cause.parent === null ? 'manual' : 'agent', parent: cause.parent } as const;
       if (body.useSanhedrin) {
-        const steps = delegationSteps(task, memberOf(agent, { ...asked, tools: [] }), memberOf(agent, asked));
+        const steps = delegationSteps(
+          task,
+          memberOf(agent, { ...asked, tools: [] }),
+          memberOf(agent, asked),
+          toolNames,
+        );
         const timeoutMs = DELEGATION_TIMEOUT_MS;
         const wanted = {
           kind: 'delegation',

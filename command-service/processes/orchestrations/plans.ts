@@ -1,5 +1,6 @@
 /** The steps of an orchestration, from what was asked for. Pure. */
 import { z } from 'zod';
+import { PLAN_ONLY, TOOLS_LATER } from '../../../contracts/commands/orchestration.ts';
 import type { Run } from '../../../contracts/events/conversation.ts';
 import type { OrchestrationStep } from '../../../contracts/events/orchestration.ts';
 import type { AgentDocument } from '../../../contracts/read-models/documents.ts';
@@ -42,18 +43,29 @@ function withOthers(members: readonly Member[], index: number): string | null {
   return `You work on this task with others: ${others.join(', ')}. Do the part of it that is yours as ${members[index]!.agent.name}.`;
 }
 
-const PLANNING = `Do not carry the task out yet: write your plan for it, and nothing else. The Council judges the plan before you may act.
+const planningWith = (
+  tools: readonly string[],
+) => `${PLAN_ONLY} The Council judges the plan before you may act.
+${TOOLS_LATER} ${tools.length === 0 ? 'none' : tools.join(', ')}
 Say what you will do, in which order and with which tools, what could go wrong, and how it will be seen that the task is done.`;
 const WORKING = 'Carry out your plan, which the Council has approved, and heed what the Council says of it.';
 
 /**
  * Plan, judgement, work, judgement.
  * @param planner the agent, allowed no tools: it only writes its plan
+ * @param toolNames all tools that there are
  */
-export function delegationSteps(task: string, planner: Member, worker: Member): OrchestrationStep[] {
+export function delegationSteps(
+  task: string,
+  planner: Member,
+  worker: Member,
+  toolNames: readonly string[],
+): OrchestrationStep[] {
   const { name } = worker.agent;
+  const allowed = worker.run.tools;
+  const tools = toolNames.filter((tool) => allowed === null || allowed.includes(tool));
   return [
-    runStep('plan', { member: planner, task, instructions: PLANNING }, []),
+    runStep('plan', { member: planner, task, instructions: planningWith(tools) }, []),
     {
       kind: 'judgement',
       id: 'plan_judgement',
@@ -87,10 +99,11 @@ export function chooseByRule(task: string, agents: readonly AgentDocument[]): re
   const scored = agents
     .map((agent) => {
       const names = [agent.name, ...agent.aliases].flatMap((name) => wordsOf(name.replace(/[-_]/g, ' ')));
-      const named = words.filter((word) => names.some((name) => akin(word, name)));
-      const described = words.filter((word) => wordsOf(agent.description).some((other) => akin(word, other)));
-      const first = words.findIndex((word) => named.includes(word) || described.includes(word));
-      return { agent, first, score: 3 * new Set(named).size + new Set(described).size };
+      const description = wordsOf(agent.description);
+      const named = new Set(words.filter((word) => names.some((name) => akin(word, name))));
+      const described = new Set(words.filter((word) => description.some((other) => akin(word, other))));
+      const first = words.findIndex((word) => named.has(word) || described.has(word));
+      return { agent, first, score: 3 * named.size + described.size };
     })
     .filter(({ score }) => score > 0)
     .sort((a, b) => b.score - a.score)
@@ -107,8 +120,13 @@ const COMMON = new Set(
     ' ',
   ),
 );
+/** So many words of a text are compared, each with each of the other text: both come from outside. */
+const MAX_WORDS = 300;
+/** Different ones, in the order in which they come first. */
 const wordsOf = (text: string): string[] =>
-  (text.toLowerCase().match(/\p{L}{4,}/gu) ?? []).filter((word) => !COMMON.has(word));
+  [...new Set(text.toLowerCase().match(/\p{L}{4,}/gu))]
+    .filter((word) => !COMMON.has(word))
+    .slice(0, MAX_WORDS);
 /** Words with the same beginning: `analyse`, `analysis`, `analyst`. */
 const akin = (a: string, b: string): boolean => {
   const length = Math.max(4, Math.min(a.length, b.length) - 2);

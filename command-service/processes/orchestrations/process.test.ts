@@ -355,7 +355,7 @@ describe('the orchestration process', () => {
     async function delegate() {
       const worker = await member('coder');
       const planner = { ...worker, run: { ...worker.run, tools: [] } };
-      await request(delegationSteps('Write the report.', planner, worker), { kind: 'delegation' });
+      await request(delegationSteps('Write the report.', planner, worker, []), { kind: 'delegation' });
       return until('OrchestrationEnded');
     }
 
@@ -429,7 +429,7 @@ describe('the orchestration process', () => {
       await world.start(modelsOf(model()));
       await orchestrate();
       const worker = await member('coder');
-      await request(delegationSteps('Write the report.', worker, worker), { kind: 'delegation' });
+      await request(delegationSteps('Write the report.', worker, worker, []), { kind: 'delegation' });
       await anywhere('DeliberationOpened');
       await world.bus.dispatch(cancelOrchestration, { orchestrationId }, metaFor('cancel'));
       const all = await until('OrchestrationEnded');
