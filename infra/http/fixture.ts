@@ -139,6 +139,11 @@ export const contracts = {
     ...shape('luna', 'POST', '/api/nested', 'public'),
     body: z.looseObject({ items: z.array(z.object({ name: z.string() })).optional() }),
   }),
+  form: route({
+    ...shape('luna', 'POST', '/api/form', 'public'),
+    body: z.looseObject({ name: z.union([z.string(), z.array(z.string())]) }),
+    bodyType: 'form',
+  }),
   bare: route(shape('luna', 'POST', '/api/bare/:id', 'chat:write')),
   zergSend: route({
     ...shape('zerg', 'POST', '/api/v1/send', 'chat:write'),
@@ -225,6 +230,7 @@ export async function serveFixture(
       return { status: 200, body: { said: body.message } };
     }),
     endpoint(contracts.nested, ({ body }) => ({ status: 200, body })),
+    endpoint(contracts.form, ({ body }) => ({ status: 200, body })),
     endpoint(contracts.bare, async ({ params, context }) => {
       await note({ params }, context);
       return { status: 204 };

@@ -91,6 +91,8 @@ const DEFAULT_LIMITS: HttpLimits = {
 };
 /** So much the operating system takes whether it is read or not. */
 const SMALL_ANSWER_BYTES = 64 * 1024;
+/** Forms are read without bounds on their fields, and hold a login. */
+const MAX_FORM_BYTES = 16 * 1024;
 /** Longer path parameters match no route. */
 const MAX_PARAM_LENGTH = 512;
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
@@ -122,6 +124,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
     maxDepth: limits.bodyDepth,
     budget: createBudget(limits.bodyBytesAtOnce, 'Too many large bodies are coming in at once: try again.'),
   };
+  const formLimits: BodyLimits = { ...bodyLimits, maxBytes: Math.min(MAX_FORM_BYTES, limits.bodyBytes) };
   const unread = createBudget(
     limits.unreadBytes,
     'Too many large answers are waiting to be read: try again.',
@@ -237,7 +240,7 @@ export function createHttpApp(options: HttpAppOptions): Express {
       let body: unknown;
       if (contract.body !== undefined || checkBody !== null) {
         const isForm = contract.bodyType === 'form' && isFormEncoded(request);
-        const bytes = await readBody(request, bodyLimits, isForm);
+        const bytes = await readBody(request, isForm ? formLimits : bodyLimits, isForm);
         checkBody?.(bytes);
         if (contract.body !== undefined) {
           body = isForm ? parseQuery(bytes.toString()) : parseJson(bytes, bodyLimits);

@@ -17,7 +17,8 @@ export function parseQuery(search: string): Record<string, string | string[]> {
   if (search === '') return query;
   for (const [name, value] of new URLSearchParams(search)) {
     const before = query[name];
-    query[name] = before === undefined ? value : [...(Array.isArray(before) ? before : [before]), value];
+    if (Array.isArray(before)) before.push(value);
+    else query[name] = before === undefined ? value : [before, value];
   }
   return query;
 }
