@@ -139,7 +139,7 @@ describe('tasks and executions', () => {
     expect(status).to.equal(200);
     expect(body).to.include({ response: 'Done.', task_execution_id: id, session_id: session });
     expect(body).not.to.have.property('chat_session_id');
-    expect(body.metadata).to.include({ tool_count: 1, session_id: session });
+    expect(body.metadata).to.include({ tool_count: 1, session_id: session, context_window: 8_192 });
   });
 
   it('say why there is no result', async () => {

@@ -39,6 +39,8 @@ export interface ExecutionCommandDependencies {
   /** Of every tool that there is. */
   readonly toolNames: readonly string[];
   readonly answerTimeoutMs: number;
+  /** How many tokens a model takes; null: the default. */
+  readonly contextWindow: (model: string | null) => number;
   readonly runs: AgentRuns;
 }
 
@@ -61,7 +63,8 @@ interface Asked {
 const PATIENCE = 2;
 
 export function executionCommandEndpoints(deps: ExecutionCommandDependencies): Endpoint[] {
-  const { commands, agents, readModels, store, feeds, toolNames, answerTimeoutMs, runs } = deps;
+  const { commands, agents, readModels, store, feeds, toolNames, answerTimeoutMs, contextWindow, runs } =
+    deps;
   const { turnOf, latestTry, inProgress, sourceAgent } = runs;
 
   // ── what a task is part of ────────────────────────────────────────────────
@@ -222,13 +225,15 @@ export function executionCommandEndpoints(deps: ExecutionCommandDependencies): E
     const firstRevision = (await turnOf(turnId))?.firstRevision ?? 0;
     const turn = { id: turnId, conversationId, firstRevision, lastRevision: end.revision };
     const events = await eventsOfTurn(store, turn);
+    const { provider, model } = end.data;
+    const window = contextWindow(provider === null ? null : `${provider}/${model}`);
     return {
       status: 200,
       replayed: asked.replayed,
       body: {
         response: end.data.content,
         execution_log: trinity.executionLog(events),
-        metadata: trinity.metadataOf(end.data, events, conversationId),
+        metadata: trinity.metadataOf(end.data, events, conversationId, window),
         session_id: conversationId,
         timestamp: end.time,
         task_execution_id: turnId,

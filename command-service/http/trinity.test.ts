@@ -102,6 +102,13 @@ describe("Trinity's chat with agents", () => {
       message_count: 2,
       session_id: body.session_id,
     });
+    // What the model had before it, not what all calls together had; and the same wherever it is shown.
+    const shown = await app.call('ada', 'GET', `${path}/chat/sessions/${body.session_id}`);
+    expect(shown.body.messages[1]).to.include({ context_used: 40, context_max: 8_192 });
+    const history = await app.call('ada', 'GET', `${path}/chat/history/persistent`);
+    expect(history.body.messages).to.deep.equal(shown.body.messages);
+    const [listed] = (await app.call('ada', 'GET', `${path}/executions`)).body;
+    expect(listed).to.include({ context_used: 40, context_max: 8_192, model_used: 'openai/gpt-5' });
     expect(body.execution).to.include({ queue_status: 'running', was_queued: false });
     const execution = await app.call('ada', 'GET', `${path}/executions/${body.execution.task_execution_id}`);
     expect(execution.body).to.include({ status: 'success', triggered_by: 'chat', response: '42' });

@@ -1,7 +1,7 @@
 /**
  * Trinity's tasks and executions (seeds/trinity-chat.txt, api-notes A1.8, A1.9): snake_case, bare objects and
  * arrays. An execution is a turn that an agent answers; its id is the turn's. What Trinity names and Odeon has no
- * source for is null: schedules, validation, fan-out's business status, compaction, and sizes of context windows.
+ * source for is null: schedules, validation, fan-out's business status, and compaction.
  */
 import { z } from 'zod';
 import { agentModel, agentTools } from '../commands/agent.ts';
@@ -108,15 +108,20 @@ export const executionMetadata = z.strictObject({
   output_tokens: z.int(),
   cache_creation_tokens: z.null(),
   cache_read_tokens: z.int(),
-  context_window: z.null(),
+  /** Tokens that the model takes. */
+  context_window: z.int(),
 });
 export type ExecutionMetadata = z.infer<typeof executionMetadata>;
 
-/** @param events of one turn that has ended, in order */
+/**
+ * @param events of one turn that has ended, in order
+ * @param contextWindow of the model that answered, in tokens
+ */
 export function metadataOf(
   end: OdeonEvent<'TurnCompleted' | 'TurnInterrupted' | 'TurnFailed'>['data'],
   events: readonly ConversationEvent[],
   conversationId: string,
+  contextWindow: number,
 ): ExecutionMetadata {
   const count = (type: ConversationEvent['type']) => events.filter((event) => event.type === type).length;
   return {
@@ -129,7 +134,7 @@ export function metadataOf(
     output_tokens: end.usage.completionTokens,
     cache_creation_tokens: null,
     cache_read_tokens: end.usage.cachedTokens,
-    context_window: null,
+    context_window: contextWindow,
   };
 }
 
@@ -185,7 +190,8 @@ export const executionSummary = z.strictObject({
   triggered_by: runTrigger,
   /** Tokens of the last prompt. */
   context_used: z.int().nullable(),
-  context_max: z.null(),
+  /** Tokens that the model takes that was asked last. */
+  context_max: z.int().nullable(),
   /** US dollars; null when it is not known, or not yet. */
   cost: z.number().nullable(),
   source_user_id: z.string(),
@@ -228,11 +234,22 @@ export interface ExecutionSource {
   readonly keyName: string | null;
   /** Of the execution that asked. */
   readonly parentAgent: string | null;
+  /** Tokens that a model takes. */
+  readonly contextWindow: (model: string) => number;
 }
+
+/** The call of a model that tells most of a turn: the last that was answered, or else the last. */
+const lastCall = (calls: TurnDocument['calls']) =>
+  calls.findLast((call) => call.error === null) ?? calls.at(-1);
+
+/** Tokens of a turn's last prompt; null when no model has answered. */
+export const contextUsed = ({ calls }: Pick<TurnDocument, 'calls'>): number | null =>
+  lastCall(calls)?.usage?.promptTokens ?? null;
 
 export function renderExecution(turn: Execution, source: ExecutionSource): ExecutionSummary {
   const { run, calls } = turn;
-  const last = calls.findLast((call) => call.error === null) ?? calls.at(-1);
+  const last = lastCall(calls);
+  const model = last === undefined ? null : `${last.provider}/${last.model}`;
   const startedAt = turn.startedAt ?? turn.requestedAt;
   const { actor } = run;
   return {
@@ -245,8 +262,8 @@ export function renderExecution(turn: Execution, source: ExecutionSource): Execu
     duration_ms: turn.endedAt === null ? null : Date.parse(turn.endedAt) - Date.parse(startedAt),
     message: run.message,
     triggered_by: run.trigger,
-    context_used: last?.usage?.promptTokens ?? null,
-    context_max: null,
+    context_used: contextUsed(turn),
+    context_max: model === null ? null : source.contextWindow(model),
     cost: turn.costUsd,
     source_user_id: turn.owner,
     source_user_email: source.email,
@@ -254,7 +271,7 @@ export function renderExecution(turn: Execution, source: ExecutionSource): Execu
     source_mcp_key_id: actor.kind === 'apiKey' ? actor.id : null,
     source_mcp_key_name: source.keyName,
     claude_session_id: turn.conversationId,
-    model_used: last === undefined ? null : `${last.provider}/${last.model}`,
+    model_used: model,
     fan_out_id: run.orchestrationId,
     business_status: null,
     validation_execution_id: null,

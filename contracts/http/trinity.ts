@@ -101,7 +101,7 @@ export const chatMessage = z.strictObject({
   role: z.enum(['user', 'assistant']),
   content: z.string(),
   timestamp: z.string(),
-  /** Of an answer: US dollars (null: not known), tokens of its prompts, and what took part in it. */
+  /** Of an answer: US dollars (null: not known), tokens of its last prompt, and what took part in it. */
   cost: z.number().nullable().optional(),
   context_used: z.int().optional(),
   context_max: z.int().optional(),
@@ -118,7 +118,12 @@ export type ChatMessage = z.infer<typeof chatMessage>;
 
 const answerStatus = { complete: 'success', interrupted: 'cancelled', failed: 'failed' } as const;
 
-export function renderMessage(doc: MessageDocument, source: SessionSource): ChatMessage {
+/** @param lastPrompt tokens of the answer's last prompt; null: no model was reached, or it is not known */
+export function renderMessage(
+  doc: MessageDocument,
+  source: SessionSource,
+  lastPrompt: number | null,
+): ChatMessage {
   const { answer } = doc;
   return {
     id: doc.id,
@@ -131,7 +136,7 @@ export function renderMessage(doc: MessageDocument, source: SessionSource): Chat
     timestamp: doc.createdAt,
     ...(answer !== null && {
       cost: answer.costUsd,
-      context_used: answer.usage.promptTokens,
+      ...(lastPrompt !== null && { context_used: lastPrompt }),
       context_max: source.contextWindow,
       tool_calls: JSON.stringify(answer.toolsUsed.map((tool) => ({ tool }))),
       execution_time_ms: answer.durationMs,
@@ -360,7 +365,7 @@ export const chatAnswer = z.strictObject({
   execution_log: z.array(logEntry),
   /** The tools' entries of it. */
   execution_log_simplified: z.array(logEntry),
-  metadata: executionMetadata.extend({ context_window: z.int() }),
+  metadata: executionMetadata,
   session: z.strictObject({
     total_cost_usd: z.number(),
     context_tokens: z.int(),
@@ -401,7 +406,7 @@ export function renderChatAnswer({ end, events, session, contextWindow, ahead }:
     response: data.content,
     execution_log: log,
     execution_log_simplified: [...toolEntries(log)],
-    metadata: { ...metadataOf(data, events, session.id), context_window: contextWindow },
+    metadata: metadataOf(data, events, session.id, contextWindow),
     session: {
       total_cost_usd: session.costUsd,
       context_tokens: session.contextTokens,

@@ -19,6 +19,8 @@ export interface ExecutionQueryDependencies {
   readonly agents: Pick<Agents, 'find' | 'execution'>;
   readonly readModels: ReadModels;
   readonly store: Pick<EventStore, 'readStream'>;
+  /** How many tokens a model takes; null: the default. */
+  readonly contextWindow: (model: string | null) => number;
 }
 
 /** So many documents are read at once. */
@@ -37,7 +39,7 @@ interface FleetFilter {
 }
 
 export function executionQueryEndpoints(deps: ExecutionQueryDependencies): Endpoint[] {
-  const { agents, readModels, store } = deps;
+  const { agents, readModels, store, contextWindow } = deps;
 
   // ── which ─────────────────────────────────────────────────────────────────
   /** Runs, the one that was asked for last first; without those whose conversation was deleted. */
@@ -103,6 +105,7 @@ export function executionQueryEndpoints(deps: ExecutionQueryDependencies): Endpo
         email: user?.email ?? null,
         keyName: key?.name ?? null,
         parentAgent: parent?.run?.agentName ?? null,
+        contextWindow,
       };
     };
   }

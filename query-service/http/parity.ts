@@ -69,7 +69,7 @@ const surfaces: Readonly<Record<string, SurfaceReading>> = {
   trinity: {
     conversation: (document) => trinity.renderSession(document, trinitySource(document)).id,
     message(document, conversation) {
-      const shown = trinity.renderMessage(document, trinitySource(conversation));
+      const shown = trinity.renderMessage(document, trinitySource(conversation), null);
       const { id, session_id, role, content, timestamp } = shown;
       return { conversationId: session_id, id, role, content, timestamp: unixSeconds(timestamp) };
     },

@@ -2,6 +2,7 @@
 import type { Caller } from '../../contracts/caller.ts';
 import { sees } from '../../contracts/caller.ts';
 import { refuse } from '../../contracts/errors.ts';
+import * as executions from '../../contracts/http/executions.ts';
 import * as trinity from '../../contracts/http/trinity.ts';
 import { type Agents, type Execution, isExecution } from '../../contracts/read-models/agents.ts';
 import type { ChatReads, ConversationFilter } from '../../contracts/read-models/chat-reads.ts';
@@ -86,6 +87,16 @@ export function trinityQueryEndpoints(deps: TrinityQueryDependencies): Endpoint[
     return turns.filter(({ conversationId }) => there.has(conversationId));
   }
 
+  /** For each turn that an answer is of: the tokens of its last prompt. */
+  async function lastPrompts(
+    messages: readonly MessageDocument[],
+  ): Promise<(turnId: string) => number | null> {
+    const ids = messages.filter(({ answer }) => answer !== null).map(({ turnId }) => turnId);
+    const turns = await Promise.all(ids.map((id) => readModels.get<TurnDocument>('turns', id)));
+    const used = new Map(turns.map((turn, at) => [ids[at], turn && executions.contextUsed(turn.body)]));
+    return (turnId) => used.get(turnId) ?? null;
+  }
+
   async function usesOf(turn: TurnDocument): Promise<readonly trinity.ToolUse[]> {
     const mayHaveUsed = turn.tools.length > 0 || turn.status === 'running' || turn.status === 'interrupted';
     return mayHaveUsed ? trinity.toolUsesOf(await eventsOfTurn(store, turn)) : [];
@@ -119,13 +130,16 @@ export function trinityQueryEndpoints(deps: TrinityQueryDependencies): Endpoint[
       const session = visibleSession(await reads.conversation(params.id), caller, agent);
       const source = await sources(agent, caller)(session);
       const { messages } = await messagesOf(reads, session.id, { limit: query.limit });
+      const lastPrompt = await lastPrompts(messages);
       return {
         status: 200,
         headers,
         body: {
           session: trinity.renderSession(session, source),
           message_count: messages.length,
-          messages: messages.map((message) => trinity.renderMessage(message, source)),
+          messages: messages.map((message) =>
+            trinity.renderMessage(message, source, lastPrompt(message.turnId)),
+          ),
         },
       };
     }),
@@ -137,8 +151,11 @@ export function trinityQueryEndpoints(deps: TrinityQueryDependencies): Endpoint[
       const whose = query.user_filter ? { owner: caller.userId } : visibleOwner(caller);
       const found = await lastMessages(reads, { ...whose, agentId: agent.id, kind: 'chat' }, query.limit);
       const sourceOf = sources(agent, caller);
+      const lastPrompt = await lastPrompts(found.map(({ message }) => message));
       const messages = await Promise.all(
-        found.map(async ({ message, session }) => trinity.renderMessage(message, await sourceOf(session))),
+        found.map(async ({ message, session }) =>
+          trinity.renderMessage(message, await sourceOf(session), lastPrompt(message.turnId)),
+        ),
       );
       return {
         status: 200,
