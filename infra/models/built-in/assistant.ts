@@ -26,7 +26,7 @@ import {
 } from './answers.ts';
 import { calls, completed, type Filled, filled, forced, likeliestTool, toolFor } from './client-tools.ts';
 import { summarise } from './summary.ts';
-import { READ_CHARACTERS, sentencesOf, taskIn, understand, type Wish } from './understanding.ts';
+import { READ_CHARACTERS, sentencesOf, taskIn, understand, WISHES, type Wish } from './understanding.ts';
 
 export interface BuiltInOptions {
   /** The pause after each piece (about a word); 0: none. */
@@ -193,7 +193,8 @@ function planFor(prompt: Prompt, content: string, before: readonly ModelMessage[
     for (const sentence of sentencesOf(content.slice(0, READ_CHARACTERS))) {
       const own = understand(sentence).wishes;
       const isSettled = own.length > 0 && own.every((wish) => isOffered(wish) || SETTLED.has(wish.kind));
-      const found = isSettled ? null : toolFor(sentence, content, others);
+      const isEnough = filledBy.length === WISHES;
+      const found = isSettled || isEnough ? null : toolFor(sentence, content, others);
       if (found === null) kept.push(sentence);
       else filledBy.push(found);
     }

@@ -373,4 +373,19 @@ describe('the built-in assistant, as an agent,', () => {
       'The agent researcher did not finish (failed): lost.',
     );
   });
+
+  it('answers soon, however many sentences there are for however many tools', async () => {
+    const many = Array.from({ length: 128 }, (_, at) =>
+      toolWith(
+        `weather_${at}`,
+        'Weather of a city today. '.repeat(200),
+        Object.fromEntries(Array.from({ length: 30 }, (_unused, argument) => [`argument_${argument}`, text])),
+      ),
+    );
+    for (const sentence of ['; ', 'abcd; ', 'Weather in Rome; ']) {
+      const started = performance.now();
+      await partsOf(saying(sentence.repeat(2_000), { tools: many }));
+      expect(performance.now() - started, sentence).to.be.lessThan(2_000);
+    }
+  });
 });

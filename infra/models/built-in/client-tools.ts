@@ -52,17 +52,34 @@ function wordsOf(text: string): string[] {
     .map((word) => (word.length > 4 ? word.replace(/(?:ing|ed|es|s)$/, '') : word.replace(/s$/, '')));
 }
 
-/** How much a text is about a tool; 0: not at all. */
-function relevance(tool: ToolDescription, words: ReadonlySet<string>): number {
+interface ToolWords {
+  readonly named: readonly string[];
+  readonly telling: readonly string[];
+  readonly described: readonly string[];
+}
+/** A message may have many sentences, and each is held against every tool. */
+const readTools = new WeakMap<ToolDescription, ToolWords>();
+
+function wordsOfTool(tool: ToolDescription): ToolWords {
+  const read = readTools.get(tool);
+  if (read !== undefined) return read;
   const named = [...new Set(wordsOf(tool.name))];
-  const telling = named.filter((word) => !GENERIC.has(word) && !STOP.has(word));
-  const hits = telling.filter((word) => words.has(word)).length;
   const described = new Set(
     wordsOf(tool.description.slice(0, 300)).filter(
       (word) => word.length > 2 && !STOP.has(word) && !GENERIC.has(word),
     ),
   );
-  const descriptionHits = [...described].filter((word) => words.has(word)).length;
+  const telling = named.filter((word) => !GENERIC.has(word) && !STOP.has(word));
+  const words = { named, telling, described: [...described] };
+  readTools.set(tool, words);
+  return words;
+}
+
+/** How much a text is about a tool; 0: not at all. */
+function relevance(tool: ToolDescription, words: ReadonlySet<string>): number {
+  const { named, telling, described } = wordsOfTool(tool);
+  const hits = telling.filter((word) => words.has(word)).length;
+  const descriptionHits = described.filter((word) => words.has(word)).length;
   const isNamed =
     telling.length > 0 ? hits * 2 >= telling.length && hits > 0 : named.every((w) => words.has(w));
   return isNamed || descriptionHits >= 2 ? 1 + 3 * hits + Math.min(descriptionHits, 3) : 0;
@@ -71,6 +88,7 @@ function relevance(tool: ToolDescription, words: ReadonlySet<string>): number {
 /** The tool that a sentence is about, filled from it and from the whole text around it; null when about none. */
 export function toolFor(sentence: string, text: string, tools: readonly ToolDescription[]): Filled | null {
   const words = new Set(wordsOf(sentence));
+  if (words.size === 0) return null;
   let best: ToolDescription | null = null;
   let most = 0;
   for (const tool of tools) {

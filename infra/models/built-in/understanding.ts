@@ -26,7 +26,8 @@ export interface Understood {
 
 /** Only so much of a message is read, apart from `repeat after me`. */
 export const READ_CHARACTERS = 4_000;
-const WISHES = 8;
+/** So many of one message are granted. */
+export const WISHES = 8;
 
 const tool = (name: string, args: Readonly<Record<string, unknown>> = {}): Wish => ({
   kind: 'tool',
