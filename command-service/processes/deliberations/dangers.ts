@@ -117,7 +117,7 @@ const QUESTION =
   /^[\W\d]*(?:what|why|how|who|when|where|which|is|are|was|were|do|does|did|has|have|had)\b.*\?\W*$/i;
 const ADVICE = /^[\W\d]*(?:should|may|must|can|could|shall) (?:i|we|one|they|he|she)\b.*\?\W*$/i;
 /** What is said with it begins anew, whatever was spoken of before. */
-const AND_THEN = /(?:\bthen|\bafterwards|[,;]\s*and|[.:;!])\s+(?:also |please )?$/i;
+const AND_THEN = /(?:\bthen|\bafterwards|[,;]\s*and|[.;!])\s+(?:also |please )?$/i;
 const AND = /(?:\band|,)\s+(?:also |please )?$/i;
 const OBJECT =
   /^[\w-]+(?:\W+\w+)?\W+(?:the|all|every|each|my|our|your|its?|them|him|her|this|that|these|those|everyone|everybody|everything)\b/i;
@@ -182,7 +182,7 @@ export function doneIn(sentences: readonly Sentence[]): { sentence: Sentence; wo
 
 // ── safeguards ────────────────────────────────────────────────────────────
 const SAFEGUARD =
-  /\b(?:back(?:ed|ing|s)?[- ]?ups?|snapshots?|dry[- ]run|roll(?:ed|s)? ?back|restor(?:e[sd]?|ing|able)|staging|test (?:copy|environment|database|account)|sandbox|(?:ask|wait)\w*(?: \w+){0,3} for (?:\w+ ){0,3}?(?:approval|confirmation|permission|consent|go-ahead)|ask\w*(?: \w+){0,3} (?:first|before)|(?:after|once|when|with|until|unless|has|have|gives?|given) (?:\w+ ){0,4}?(?:approv\w+|confirm\w+|consent\w*|permission|agree[sd]?|sign(?:s|ed)? off)|(?:approved|authori[sz]ed|confirmed|signed off|agreed) by|confirm\w* (?:with|by|it with)|reversibl[ey]|drafts?|anonymi[sz]\w+|encrypt\w+|trash|recycle bin|soft[- ]delet\w+)\b/gi;
+  /\b(?:(?:tak(?:e|es|ing|en)|mak(?:e|es|ing)|creat(?:e|es|ing)|keep(?:s|ing)?|hav(?:e|ing)|verif(?:y|ies|ying)|there (?:is|are)|after|with|from) (?:\w+ ){0,3}?(?:back-?ups?|snapshots?|cop(?:y|ies))|back(?:ed|ing|s)? (?:\w+ ){0,4}?up|dry[- ]run|roll(?:ed|s)? ?back|restor(?:e[sd]?|ing|able)|staging|test (?:copy|environment|database|account)|sandbox|(?:ask|wait)\w*(?: \w+){0,3} for (?:\w+ ){0,3}?(?:approval|confirmation|permission|consent|go-ahead)|ask\w*(?: \w+){0,3} (?:first|before)|(?:after|once|when|with|until|unless|has|have|gives?|given) (?:\w+ ){0,4}?(?:approv\w+|confirm\w+|consent\w*|permission|agree[sd]?|sign(?:s|ed)? off)|(?:approved|authori[sz]ed|confirmed|signed off|agreed) by|confirm\w* (?:with|by|it with)|reversibl[ey]|drafts?|anonymi[sz]\w+|encrypt\w+|trash|recycle bin|soft[- ]delet\w+)\b/gi;
 /** Between what is done and what stands here: if only such words, that is what it is done to. */
 const ITS_OBJECT =
   /^[\w-]*(?:\W+(?!(?:after|once|with|when|from|until|unless|if|having|following|provided|and|then|but|in|on|to)\b)\w+){0,6}\W*$/i;

@@ -183,13 +183,13 @@ const sides = [
   [
     'benefit',
     new RegExp(
-      `\\b${LESS}(?:\\s+(?:on|the|our|my|their|its|your|\\w+ing))?\\s+${COSTS_NOUN}\\b|\\b(?:gets?|are|is) paid\\b(?! (?:for|out) by us)`,
+      `\\b${LESS}(?:\\s+(?:us|them|me|on|the|our|my|their|its|your|\\w+ing)){0,2}\\s+${COSTS_NOUN}\\b|\\b(?:gets?|are|is) paid\\b(?! (?:for|out) by us)`,
       'gi',
     ),
   ],
   [
     'benefit',
-    /\b(?:sav(?:e|es|ed|ing|ings)|earn\w*|revenues?|gain(?:s|ed)?|profits?|benefits?|brings?|brought|returns?|worth|income|sales|sells?|sold|turnover|yields?|makes us|takes? in)\b/gi,
+    /\b(?:sav(?:e|es|ed|ing|ings)|earn\w*|revenues?|gain(?:s|ed)?|profits?|benefits?|brings?|brought|returns?|worth(?! it)|income|sales|sells?|sold|turnover|yields?|makes us|takes? in)\b/gi,
   ],
   [
     'cost',
@@ -866,10 +866,7 @@ const feasible: Rule = ({ subject, subjectSentences }) => {
   const open = all.filter(({ text }) => NOT_FEASIBLE.test(text));
   if (open.length === 0) return [];
   const cites = unique(open.map(({ id }) => id));
-  // The last step of a plan reports what the others brought.
-  const none =
-    open.length >= Math.max(1, all.length - 1) ||
-    all.every(({ text }) => NOT_FEASIBLE.test(text) || REPORTS.test(text));
+  const none = all.every(({ text }) => NOT_FEASIBLE.test(text) || REPORTS.test(text));
   return [
     {
       ...{ concern: 'steps', weight: none ? -5 : -1.5, cites },
@@ -879,7 +876,8 @@ const feasible: Rule = ({ subject, subjectSentences }) => {
     },
   ];
 };
-const REPORTS = /^(?:report|tell|say|hand over|recall the facts|search the conversations)\b/i;
+/** What tells of the other steps is no work of its own. */
+const REPORTS = /^(?:report|tell|say|hand over)\b/i;
 
 // ── results ───────────────────────────────────────────────────────────────
 const FAILED =

@@ -256,7 +256,7 @@ export function askedFor(content: string): string | null {
 /** What was done about a task that no rule fits: the material that tools gave, without a judgement on it. */
 export function reportOn(task: string, findings: readonly string[], figures: readonly string[]): string {
   const sections = [
-    `${selfDescription} I cannot reason about this task, so I gathered what is to be had by rule.`,
+    `${selfDescription} I cannot reason about this task: it is not done. I gathered what is to be had by rule.`,
     `Task: ${quote(task, 400)}`,
   ];
   if (figures.length > 0) sections.push(`Figures in the task: ${figures.join(', ')}.`);

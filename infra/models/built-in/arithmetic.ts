@@ -28,12 +28,17 @@ const ARITHMETIC = /^(?:[\d.()+\-*/^%\s]|sqrt|of){1,500}$/;
 const OPERATION = /\d\s{0,9}(?:[+*/^%]|-)|sqrt|[)]\s{0,9}[+\-*/^%]/;
 const DATE = /^\d{1,4}([-/.])\d{1,2}\1\d{1,4}$/;
 
+/** With signs for the words of operators: `3 times 4` as `3 *4`. */
+export function operatorsIn(sentence: string): string {
+  let text = sentence;
+  for (const [pattern, replacement] of words) text = text.replace(pattern, replacement);
+  return text;
+}
+
 /** The expression that is asked for, e.g. `12.5% of 80`; null when the sentence is no arithmetic. */
 export function expressionIn(sentence: string): string | null {
   const asked = PREFIX.test(sentence);
-  let text = sentence.replace(PREFIX, '');
-  for (const [pattern, replacement] of words) text = text.replace(pattern, replacement);
-  text = text
+  const text = operatorsIn(sentence.replace(PREFIX, ''))
     .replace(/[=?!\s]{1,20}$/, '')
     .replace(asked ? / (?:is|are|equals?|makes?)$/i : '', '')
     .trim();

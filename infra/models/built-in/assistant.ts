@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { PLAN_ONLY, TOOLS_LATER } from '../../../contracts/commands/orchestration.ts';
 import type { FinishReason, ToolRequest } from '../../../contracts/events/conversation.ts';
 import {
   type ChatModel,
@@ -26,6 +27,7 @@ import {
 } from './answers.ts';
 import { calls, completed, type Filled, filled, forced, likeliestTool, toolFor } from './client-tools.ts';
 import { summarise } from './summary.ts';
+import { type Part, partsOf, planText, reportText } from './tasks.ts';
 import { READ_CHARACTERS, sentencesOf, taskIn, understand, WISHES, type Wish } from './understanding.ts';
 
 export interface BuiltInOptions {
@@ -144,6 +146,10 @@ function respond(prompt: Prompt): Response {
   const content = message?.role === 'user' ? taskIn(message.content) : '';
   const since = messages.slice(last + 1);
   const outcomes = outcomesIn(since);
+  const planning = prompt.purpose === 'task' ? toolsPlanned(prompt.system) : null;
+  if (planning !== null) {
+    return { requests: [], text: [planText(content, partsOf(content), planning)] };
+  }
   const rounds = since.filter((m) => m.role === 'assistant' && m.toolRequests.length > 0).length;
 
   if (toolChoice !== 'auto' && toolChoice !== 'none') {
@@ -160,6 +166,18 @@ function respond(prompt: Prompt): Response {
   return { requests: [], text: answer(prompt, plan, content, outcomes) };
 }
 
+/** The tools that there will be for what is to be planned; null where no plan is asked for. */
+function toolsPlanned(system: string): ReadonlySet<string> | null {
+  if (!system.includes(PLAN_ONLY)) return null;
+  const line = system.split('\n').find((one) => one.startsWith(TOOLS_LATER));
+  return new Set(
+    (line ?? '')
+      .slice(TOOLS_LATER.length)
+      .split(',')
+      .map((name) => name.trim()),
+  );
+}
+
 interface Call {
   readonly tool: string;
   readonly arguments: Readonly<Record<string, unknown>>;
@@ -174,6 +192,8 @@ interface Plan {
   readonly lacking: readonly Filled[];
   /** Sentences that nothing fits. */
   readonly rest: readonly string[];
+  /** Of a task that is more than wishes, its parts. */
+  readonly parts?: readonly Part[];
 }
 
 function planFor(prompt: Prompt, content: string, before: readonly ModelMessage[]): Plan {
@@ -200,6 +220,16 @@ function planFor(prompt: Prompt, content: string, before: readonly ModelMessage[
     }
     if (filledBy.length > 0) ({ wishes, rest } = understand(kept.join('\n')));
   }
+  if (prompt.purpose === 'task' && others.length === 0) {
+    const parts = partsOf(content);
+    const isPlain =
+      parts.every(({ kind }) => kind === 'open') ||
+      (rest.length === 0 && parts.length <= wishes.length && parts.every(({ kind }) => PLAIN.has(kind)));
+    if (!isPlain) {
+      const own = parts.flatMap((part) => part.calls).filter(({ tool }) => offered.has(tool));
+      return { wishes: [], lacking: [], calls: own, rest: [], parts };
+    }
+  }
   const planned = [...wishes.filter(isOffered).map(callOf), ...callsOf(filledBy, content)];
   const isTask = prompt.purpose === 'task' && planned.length === 0 && rest.length > 0;
   return {
@@ -209,6 +239,9 @@ function planFor(prompt: Prompt, content: string, before: readonly ModelMessage[
     rest,
   };
 }
+
+/** Parts of a task that are answered like any message. */
+const PLAIN: ReadonlySet<Part['kind']> = new Set(['calculation', 'tool']);
 
 /** Wishes that are answered without a tool. */
 const SETTLED: ReadonlySet<Wish['kind']> = new Set([
@@ -320,10 +353,15 @@ const figuresIn = (task: string): string[] =>
 
 function* answer(
   prompt: Prompt,
-  { wishes, calls: planned, lacking, rest }: Plan,
+  { wishes, calls: planned, lacking, rest, parts }: Plan,
   content: string,
   outcomes: ReadonlyMap<string, Asked>,
 ): Generator<string> {
+  if (parts !== undefined) {
+    const offered = new Set(prompt.tools.map(({ name }) => name));
+    yield reportText(parts, (call) => outcomes.get(keyOf(call))?.outcome, offered);
+    return;
+  }
   let paragraphs = 0;
   const separator = () => (paragraphs++ === 0 ? '' : '\n\n');
   const told = new Set<string>();
