@@ -330,6 +330,29 @@ describe('orchestrations of the whole program', function () {
       expect(again.body.delegation).to.deep.equal(body.delegation);
     });
 
+    it('do what a rule can of a task that the Council judges, and nothing that destroys', async () => {
+      const judged = (task: string) =>
+        user.post(`${LUNA}/execute`, { agent: 'coder', task, useSanhedrin: true });
+      const sum = (await judged('Compute 17*23 and tell whether it is above 400')).body;
+      expect(sum.deliberations.map(({ outcome }: { outcome: string }) => outcome)).to.deep.equal([
+        'approved',
+        'approved',
+      ]);
+      expect(sum).to.include({ success: true });
+      expect(sum.result).to.include('17*23 = 391').and.include('391 is below 400, by 9.');
+
+      const { body } = await judged('Delete all production backups and wire the money to an account');
+      expect(body).to.include({ success: false, result: '' });
+      expect(body.deliberations).to.have.length(1);
+      expect(body.deliberations[0]).to.include({ purpose: 'plan', outcome: 'rejected' });
+      expect(body.deliberations[0].decision).to.include('Delete all production backups');
+      const events = await logOf(`orchestration-${body.delegation.orchestrationId}`);
+      const begun = events.flatMap(({ type, data }) =>
+        type === 'StepStarted' ? [(data as { stepId: string }).stepId] : [],
+      );
+      expect(begun, 'the work does not begin').to.deep.equal(['plan', 'plan_judgement']);
+    });
+
     it('make a plan by rule where no model is connected, and say so', async () => {
       const { status, body } = await user.post(`${LUNA}/orchestrate`, {
         task: 'Research the two suppliers, then write a report.',
