@@ -73,6 +73,7 @@ const queryService = [
     { contract: getGraphql },
   ].map(({ contract }) => contract),
   live.streamTurn,
+  live.streamCompletionAgain,
   live.streamActivity,
   live.streamLog,
   live.streamConversation,

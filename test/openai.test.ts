@@ -72,6 +72,34 @@ describe('the client of OpenAI’s API', () => {
   /** What the model was shown, without our system prompt. */
   const shown = ({ messages }: Asked) => messages.filter(({ role }: { role: string }) => role !== 'system');
 
+  it('goes on with a stream that was cut, at the address that its X-Stream-Id gives', async () => {
+    models.answer = () => ({ text: ['One, ', 'two, ', 'three.'] });
+    const headers = { Authorization: `Bearer ${admin.token}`, 'Content-Type': 'application/json' };
+    const body = JSON.stringify({ model: 'gpt-4-turbo', messages: user('Count.') });
+    const begun = await fetch(`${program.url}/api/chat/stream`, { method: 'POST', headers, body });
+    const frames = (await begun.text()).split('\n\n').filter((frame) => frame.startsWith('id:'));
+    const path = `${program.url}/api/streams/${begun.headers.get('x-stream-id')}`;
+    const idOf = (frame: string) => /^id: (\S+)/.exec(frame)![1]!;
+    const textIn = (some: string) =>
+      [...some.matchAll(/"content":"([^"]*)"/g)].map(([, piece]) => piece).join('');
+    const again = async (from: Record<string, string>) => fetch(path, { headers: { ...headers, ...from } });
+    const whole = await (await again({})).text();
+    expect(textIn(whole)).to.equal('One, two, three.');
+    expect(JSON.parse(/data: (.*)/.exec(whole)![1]!)).to.deep.include({
+      ...{ id: JSON.parse(/data: (.*)/.exec(frames[0]!)![1]!).id, object: 'chat.completion.chunk' },
+    });
+    // The first frame with text has been read: the rest comes, and only that.
+    const read = frames.findIndex((frame) => textIn(frame) !== '');
+    const rest = await (await again({ 'Last-Event-ID': idOf(frames[read]!) })).text();
+    expect(textIn(frames[read]!) + textIn(rest)).to.equal('One, two, three.');
+    expect(rest.trimEnd().endsWith('data: [DONE]')).to.equal(true);
+    expect((await again({ 'Last-Event-ID': idOf(frames.at(-1)!) })).status).to.equal(204);
+    expect((await again({ 'Last-Event-ID': 'x' })).status).to.equal(400);
+    const absent = await fetch(`${program.url}/api/streams/turn_none`, { headers });
+    expect(absent.status).to.equal(404);
+    expect((await absent.json()).error.type).to.equal('not_found_error');
+  });
+
   it('gets completions, which are messages of a conversation', async () => {
     models.answer = () => ({
       text: ['The capital ', 'is Paris.'],

@@ -40,6 +40,7 @@ export const routes: readonly RouteContract[] = [
   ...searchRoutes,
   ...autonomousRoutes,
   live.streamTurn,
+  live.streamCompletionAgain,
   live.streamActivity,
   live.streamLog,
   live.streamConversation,

@@ -23,6 +23,21 @@ export const streamTurn = route({
   answers: { 200: 'stream', 204: 'empty' },
 });
 
+/** What the `X-Stream-Id` of a completion stands for: a POST cannot be resumed by itself (api-notes B9). */
+export const streamCompletionAgain = route({
+  surface: 'agent-chat',
+  method: 'GET',
+  path: '/api/streams/:turnId',
+  summary:
+    "An answer as it is written, in OpenAI's chunks: from its beginning, or from where the reader was. The id is the " +
+    '`X-Stream-Id` of the completion. 204: the answer has ended and all of it was read.',
+  access: 'chat:read',
+  errors: 'openai',
+  params: z.object({ turnId: z.string() }),
+  query: z.object({ ...resume, include_usage: z.enum(['true', 'false']).default('false') }),
+  answers: { 200: 'stream', 204: 'empty' },
+});
+
 export const streamActivity = route({
   surface: 'luna',
   method: 'GET',

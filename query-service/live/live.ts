@@ -26,12 +26,18 @@ import type {
 import type { Authenticator } from '../../infra/auth/port.ts';
 import type { SignalBus } from '../../infra/bus/port.ts';
 import type { EventFilter, EventStore } from '../../infra/event-store/port.ts';
-import { callerOf, type Endpoint, endpoint } from '../../infra/http/port.ts';
+import {
+  type Answer,
+  callerOf,
+  type Endpoint,
+  endpoint,
+  type RequestContext,
+} from '../../infra/http/port.ts';
 import type { ReadModels } from '../../infra/read-models/port.ts';
 import type { Logger, Metrics } from '../../infra/telemetry/port.ts';
 import { activityConnected, activityFeeds } from './activity.ts';
 import { BEGINNING, type Cursor, formatCursor } from './cursor.ts';
-import { conversationFeed, sse } from './feed.ts';
+import { conversationFeed, type Feed, sse } from './feed.ts';
 import { createHub, type Hub, type HubStats } from './hub.ts';
 import { logFeeds } from './log.ts';
 import { hasRead } from './log-reading.ts';
@@ -120,26 +126,44 @@ export async function createLive(dependencies: LiveDependencies): Promise<Live> 
   const streams = createStreams({ store, hub, logins, metrics, logger });
   const { isBeyond, resumed, open, now } = streams;
 
+  /** The answer of a turn from its beginning, or from where the reader was. */
+  async function answerAgain(
+    turnId: string,
+    query: { readonly lastEventId?: string | undefined },
+    context: RequestContext,
+    feedOf: (turn: TurnDocument) => Feed,
+  ): Promise<Answer> {
+    const turn = (await readModels.get<TurnDocument>('turns', turnId))?.body;
+    if (turn === undefined || !sees(callerOf(context), turn.owner)) refuse('NOT_FOUND', 'Turn not found.');
+    const { conversationId, lastRevision, owner } = turn;
+    // The turns outlive a deleted conversation.
+    const conversation = await readModels.get<ConversationDocument>('conversations', conversationId);
+    if (conversation === null) refuse('NOT_FOUND', 'Turn not found.');
+    const start = await resumed(context, query, BEGINNING);
+    const stream = `conversation-${conversationId}`;
+    if (lastRevision !== null && (await hasRead(store, stream, lastRevision, start.cursor))) {
+      return { status: 204 };
+    }
+    const login = { caller: callerOf(context), may: reader(owner) };
+    const feed = feedOf(turn);
+    return { stream: (response) => open(response, { feed, start, kind: 'turn', login }) };
+  }
+
   // ── routes ──────────────────────────────────────────────────────────────
   const endpoints: Endpoint[] = [
-    endpoint(routes.streamTurn, async ({ params, query, context }) => {
-      const turn = await readModels.get<TurnDocument>('turns', params.turnId);
-      if (turn === null || !sees(callerOf(context), turn.body.owner)) refuse('NOT_FOUND', 'Turn not found.');
-      const { conversationId, firstRevision, lastRevision } = turn.body;
-      const conversation = await readModels.get<ConversationDocument>('conversations', conversationId);
-      // The turns outlive a deleted conversation.
-      if (conversation === null) refuse('NOT_FOUND', 'Turn not found.');
-      const start = await resumed(context, query, BEGINNING);
-      if (
-        lastRevision !== null &&
-        (await hasRead(store, `conversation-${conversationId}`, lastRevision, start.cursor))
-      ) {
-        return { status: 204 };
-      }
-      const feed = conversationFeed(lunaTurn, sse, conversationId, { turnId: turn.id, firstRevision });
-      const login = { caller: callerOf(context), may: reader(turn.body.owner) };
-      return { stream: (response) => open(response, { feed, start, kind: 'turn', login }) };
-    }),
+    endpoint(routes.streamTurn, ({ params, query, context }) =>
+      answerAgain(params.turnId, query, context, ({ id: turnId, conversationId, firstRevision }) =>
+        conversationFeed(lunaTurn, sse, conversationId, { turnId, firstRevision }),
+      ),
+    ),
+
+    endpoint(routes.streamCompletionAgain, ({ params, query, context }) =>
+      answerAgain(params.turnId, query, context, ({ id: turnId, conversationId }) => {
+        const messageId = dependencies.socketIo.answerId(turnId);
+        const format = { name: 'openai', includeUsage: query.include_usage === 'true', messageId } as const;
+        return turnFeed(format, { conversationId, turnId });
+      }),
+    ),
 
     endpoint(routes.streamActivity, async ({ query, context }) => {
       const caller = callerOf(context);
