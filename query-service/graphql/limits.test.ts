@@ -1,6 +1,7 @@
 import { expect } from 'chai';
-import { parse } from 'graphql';
-import { checkLimits, limits } from './limits.ts';
+import { buildSchema, getIntrospectionQuery, parse, validate } from 'graphql';
+import { checkLimits, checkSize, limits } from './limits.ts';
+import { typeDefs } from './schema.ts';
 
 const complaints = (
   document: string,
@@ -61,5 +62,19 @@ describe('the limits of an operation', () => {
   it('bound the depth', () => {
     const deep = `${'a { '.repeat(limits.depth)}a${' }'.repeat(limits.depth)}`;
     expect(complaints(`{ ${deep} }`)[0]).to.include('levels');
+  });
+
+  it('are looked at before GraphQL compares each selection with each, in fragments that nobody spreads, too', () => {
+    const started = performance.now();
+    const sizeOf = (document: string) => checkSize(parse(document)).map(({ message }) => message);
+    const many = times(limits.selections / 2 + 1, () => 'messages { id }');
+    expect(sizeOf(`{ conversations { ${many} } }`)[0]).to.include('selections');
+    expect(sizeOf(`{ agents { id } } fragment F on Conversation { ${many} }`)[0]).to.include('selections');
+    expect(sizeOf('{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }')).to.have.length(1);
+    expect(sizeOf(getIntrospectionQuery({ inputValueDeprecation: true, oneOf: true }))).to.deep.equal([]);
+    const most = parse(`{ conversations { ${times(limits.selections / 2 - 1, () => 'messages { id }')} } }`);
+    expect(checkSize(most)).to.deep.equal([]);
+    expect(validate(buildSchema(typeDefs), most)).to.deep.equal([]);
+    expect(performance.now() - started).to.be.lessThan(1_500);
   });
 });

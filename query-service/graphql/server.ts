@@ -25,7 +25,7 @@ import type { Logger } from '../../infra/telemetry/port.ts';
 import type { WatchedLogin } from '../live/logins.ts';
 import type { Upgrade } from '../live/websocket.ts';
 import { createErrorMask, type Describe } from './errors.ts';
-import { checkLimits, limits } from './limits.ts';
+import { checkLimits, checkSize, limits } from './limits.ts';
 import { graphiqlPage } from './page.ts';
 import { type Context, createLoaders, createResolvers, type ResolverDependencies } from './resolvers.ts';
 import { typeDefs } from './schema.ts';
@@ -67,7 +67,11 @@ const limiting: Plugin = {
     }
     params.options = { ...params.options, maxTokens: limits.tokens };
   },
-  onValidate: ({ addValidationRule }) => addValidationRule(MaxIntrospectionDepthRule as ValidationRule),
+  onValidate: ({ params, addValidationRule, setResult }) => {
+    const errors = checkSize(params.documentAST);
+    if (errors.length > 0) setResult(errors);
+    else addValidationRule(MaxIntrospectionDepthRule as ValidationRule);
+  },
   onExecute: ({ args, setResultAndStopExecution }) => {
     const errors = excessOf(args);
     if (errors.length > 0) setResultAndStopExecution({ errors });
