@@ -224,7 +224,13 @@ function planFor(prompt: Prompt, content: string, before: readonly ModelMessage[
     const parts = partsOf(content);
     const isPlain =
       parts.every(({ kind }) => kind === 'open') ||
-      (rest.length === 0 && parts.length <= wishes.length && parts.every(({ kind }) => PLAIN.has(kind)));
+      (rest.length === 0 &&
+        parts.length <= wishes.length &&
+        parts.every(
+          ({ kind, calls: taken }) =>
+            PLAIN.has(kind) &&
+            taken.every((call) => wishes.some((wish) => wish.kind === 'tool' && keyOf(wish) === keyOf(call))),
+        ));
     if (!isPlain) {
       const own = parts.flatMap((part) => part.calls).filter(({ tool }) => offered.has(tool));
       return { wishes: [], lacking: [], calls: own, rest: [], parts };

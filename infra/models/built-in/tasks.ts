@@ -138,7 +138,9 @@ function partsIn(clause: string, before: readonly Part[]): Part[] {
   if (expressions.length > 0) return expressions.map((expression) => calculation(clause, expression));
   const { wishes, rest } = understand(clause);
   const found = wishes.flatMap((wish) => (wish.kind === 'tool' ? [usingTool(clause, wish)] : []));
-  const lookedUp = found.length > 0 ? [] : lookUp(clause);
+  const named = /\bfacts? (?:about|on|of|for)\b/i.test(clause);
+  const lookedUp = found.length > 0 && !named ? [] : lookUp(clause);
+  if (named && lookedUp.length > 0) return lookedUp;
   if (found.length === wishes.length && found.length > 0 && rest.length === 0) return found;
   if (lookedUp.length > 0) return lookedUp;
   const [wish] = wishes;
