@@ -93,6 +93,16 @@ describe('named agents', () => {
       409,
     );
     expect((await create('ada', 'coder-api', { shared: true })).status, 'an alias').to.equal(409);
+    const atOnce = await Promise.all([
+      create('bob', 'twins', { shared: true }),
+      create('ada', 'twins', { shared: true }),
+    ]);
+    expect(atOnce.map(({ status }) => status)).to.have.members([201, 409]);
+    await create('bob', 'older');
+    await create('ada', 'older');
+    const share = (name: Name) => app.call(name, 'PATCH', '/api/agents/older', { body: { shared: true } });
+    const shared = await Promise.all([share('ada'), share('bob')]);
+    expect(shared.map(({ status }) => status)).to.have.members([200, 409]);
     // An own one goes before a shared one.
     expect((await app.call('ada', 'GET', '/api/agents/twin')).body.owner).to.equal('ada');
     expect((await app.call('root', 'GET', '/api/agents/twin')).body.owner).to.equal('bob');

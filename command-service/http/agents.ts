@@ -46,6 +46,19 @@ export function agentCommandEndpoints(deps: AgentCommandDependencies): Endpoint[
     }
   }
 
+  /** Sharings of a name by this process wait for each other: each sees in the read model what the one before shared. */
+  const sharings = new Map<string, Promise<unknown>>();
+  async function alone<Result>(name: string, share: () => Promise<Result>): Promise<Result> {
+    const mine = (sharings.get(name) ?? Promise.resolve()).then(share);
+    const ended = mine.catch(() => undefined);
+    sharings.set(name, ended);
+    try {
+      return await mine;
+    } finally {
+      if (sharings.get(name) === ended) sharings.delete(name);
+    }
+  }
+
   async function change(
     name: string,
     changes: Parameters<typeof changeAgent.decide>[0]['changes'],
@@ -53,13 +66,18 @@ export function agentCommandEndpoints(deps: AgentCommandDependencies): Endpoint[
   ): Promise<AgentDocument> {
     checkTools(changes.tools);
     const agent = await agents.find(callerOf(context), name);
-    if (changes.shared && !agent.shared) await checkSharing(agent.id, agent.name);
-    const { events, state, position } = await bus.dispatch(
-      changeAgent,
-      { agentId: agent.id, changes },
-      requestMeta(context),
-    );
-    if (position !== null) context.reached(position);
+    const dispatch = async () => {
+      const changed = await bus.dispatch(changeAgent, { agentId: agent.id, changes }, requestMeta(context));
+      if (changed.position !== null) context.reached(changed.position);
+      return changed;
+    };
+    const share = async () => {
+      await checkSharing(agent.id, agent.name);
+      const shared = await dispatch();
+      await context.settled();
+      return shared;
+    };
+    const { events, state } = await (changes.shared && !agent.shared ? alone(agent.name, share) : dispatch());
     if (state.status !== 'active') return refuse('NOT_FOUND', 'Agent not found.');
     // As the command left it, even where the read model is behind.
     return { ...agent, ...state.definition, updatedAt: events.at(-1)?.time ?? agent.updatedAt };
@@ -70,16 +88,25 @@ export function agentCommandEndpoints(deps: AgentCommandDependencies): Endpoint[
       const { model = null, tools = null, budget = {}, policy = {}, shared = false, ...described } = body;
       const owner = callerOf(context).userId;
       checkTools(tools);
-      if (shared) await checkSharing(agentIdFor(owner, body.name), body.name);
       const definition = {
         ...described,
         ...{ model, tools, shared, aliases: [] },
         budget: { tokens: budget.tokens ?? null, cost: budget.cost ?? null, turns: budget.turns ?? null },
         policy: { ...defaultPolicy, ...trinity.policyOf(policy) },
       };
-      const { events } = await bus.dispatch(createAgent, { owner, definition }, requestMeta(context));
-      const created = events[0] as OdeonEvent<'AgentCreated'>;
-      context.reached(created.position);
+      const create = async () => {
+        const { events } = await bus.dispatch(createAgent, { owner, definition }, requestMeta(context));
+        const made = events[0] as OdeonEvent<'AgentCreated'>;
+        context.reached(made.position);
+        return made;
+      };
+      const share = async () => {
+        await checkSharing(agentIdFor(owner, body.name), body.name);
+        const made = await create();
+        await context.settled();
+        return made;
+      };
+      const created = await (shared ? alone(body.name, share) : create());
       const times = { createdAt: created.time, updatedAt: created.time };
       const agent = { id: agentIdFor(owner, body.name), owner, ...created.data, ...times };
       return { status: 201, body: trinity.renderAgent(agent) };
