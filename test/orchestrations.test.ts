@@ -353,6 +353,19 @@ describe('orchestrations of the whole program', function () {
       expect(begun, 'the work does not begin').to.deep.equal(['plan', 'plan_judgement']);
     });
 
+    it('tell costs from benefits where the Council is asked', async () => {
+      const taskDescription = 'Should we spend 1200 USD a month on servers when revenue is 900 USD a month?';
+      expect((await user.post('/api/autonomous/start', { taskDescription })).status).to.be.below(300);
+      const shown = await condition(
+        async () => {
+          const text = JSON.stringify((await user.get('/api/autonomous/deliberations')).body);
+          return text.includes('by 300 USD a month') && text;
+        },
+        { withinMs: WITHIN_MS, what: 'the rejection' },
+      );
+      expect(shown).to.include('exceed benefits of 900 USD a month by 300 USD a month');
+    });
+
     it('make a plan by rule where no model is connected, and say so', async () => {
       const { status, body } = await user.post(`${LUNA}/orchestrate`, {
         task: 'Research the two suppliers, then write a report.',
