@@ -12,7 +12,6 @@ import { openSqliteReadModels } from '../infra/read-models/sqlite.ts';
 import { Unavailable } from './conversing.ts';
 import { client, condition, launchProgram, login, type Program, startProgram } from './program.ts';
 
-const SETTLES_WITHIN_MS = 90_000;
 const AGAIN_MS = 100;
 
 export interface KillableOptions {
@@ -20,6 +19,8 @@ export interface KillableOptions {
   readonly env: Readonly<Record<string, string>>;
   /** The longest time between two kills, and from a start to a kill before the program is ready. */
   readonly livesMs: number;
+  /** So long the projections may take to see everything, when nothing else is done. */
+  readonly settlesWithinMs?: number;
 }
 
 export interface Killable extends AsyncDisposable {
@@ -48,7 +49,8 @@ export interface Killable extends AsyncDisposable {
 }
 
 /** Starts the program, and logs in as its administrator. */
-export async function startKillable({ dataDir, env, livesMs }: KillableOptions): Promise<Killable> {
+export async function startKillable(options: KillableOptions): Promise<Killable> {
+  const { dataDir, env, livesMs, settlesWithinMs = 90_000 } = options;
   let program = await startProgram({ dataDir, env });
   const { token } = await login(program.url);
   const log: EventEnvelope[] = [];
@@ -81,15 +83,17 @@ export async function startKillable({ dataDir, env, livesMs }: KillableOptions):
     await program.ready;
   }
 
-  async function isCurrent(): Promise<boolean> {
+  /** Those that have not seen everything. */
+  async function behind(): Promise<string[]> {
     const { body } = await client(program.url, token).get('/api/projections');
     expect(body.projections).not.to.be.empty;
+    const late: string[] = [];
     for (const projection of body.projections) {
       expect(projection, projection.name).to.include({ failed: 0, waiting: 0 });
-      if (projection.lag > 0 || projection.state !== 'live') return false;
-      expect(projection.complete, `${projection.name} has seen every event of its types`).to.equal(true);
+      if (projection.lag > 0 || projection.state !== 'live') late.push(JSON.stringify(projection));
+      else expect(projection.complete, `${projection.name} has seen every event of its types`).to.equal(true);
     }
-    return true;
+    return late;
   }
 
   return {
@@ -121,7 +125,11 @@ export async function startKillable({ dataDir, env, livesMs }: KillableOptions):
       }
     },
     async current() {
-      await condition(isCurrent, { withinMs: SETTLES_WITHIN_MS, what: 'the projections to catch up' });
+      const deadline = performance.now() + settlesWithinMs;
+      for (let late = await behind(); late.length > 0; late = await behind()) {
+        if (performance.now() > deadline) throw new Error(`Not current in time: ${late.join('\n')}`);
+        await delay(AGAIN_MS);
+      }
     },
     async whileStopped(meanwhile) {
       await program.stop();
