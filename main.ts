@@ -342,6 +342,7 @@ async function start(config: Config, logger: Logger, { onClose, state, ending }:
         store,
         toolNames: tools.map(({ name }) => name),
         serves: models.serves,
+        knows: models.knows,
         answerTimeoutMs,
         defaultModel,
         ...{ history, contextWindow, linkTokens, visitors },

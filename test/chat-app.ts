@@ -222,7 +222,7 @@ export async function serveChat(options: ChatAppOptions = {}) {
         feeds,
         agents,
         store,
-        ...{ toolNames: TOOLS, serves },
+        ...{ toolNames: TOOLS, serves, knows: serves },
         answerTimeoutMs,
         defaultModel: DEFAULT_MODEL,
         ...{ ...shared, history, now },

@@ -416,7 +416,11 @@ describe('the client of OpenAI’s API', () => {
     }
     const { conversation_id } = await complete({ model: 'agent:researcher', messages: user('hi') });
     expect((await stored(conversation_id)).model).to.equal('agent:researcher');
-    for (const model of ['gpt-nonsense', 'claude-3-5-sonnet-20241022', 'agent:nobody', 'no such model!']) {
+    // Of a provider that is not connected: the default answers, and says so.
+    expect((await complete({ model: 'claude-3-5-sonnet-20241022', messages: user('hi') })).model).to.equal(
+      'gpt-4-turbo',
+    );
+    for (const model of ['gpt-nonsense', 'claude-99', 'agent:nobody', 'no such model!']) {
       const error = await failure(complete({ model, messages: user('hi') }));
       expect(error.status, model).to.equal(404);
       expect(error).to.include({ code: 'model_not_found', param: 'model', type: 'invalid_request_error' });

@@ -26,8 +26,8 @@ export interface OpenAiCommandDependencies {
   readonly commands: ChatCommands;
   readonly readModels: Pick<ReadModels, 'get' | 'find'>;
   readonly agents: Pick<Agents, 'find'>;
-  /** Whether a configured provider has the model (or it is a route). */
-  readonly serves: (model: string) => boolean;
+  /** Whether it is a route, or a model that is served here or would be were its provider configured. */
+  readonly knows: (model: string) => boolean;
   readonly feeds: TurnFeeds;
   /** How long a completion that is not streamed waits for its answer. */
   readonly answerTimeoutMs: number;
@@ -42,7 +42,7 @@ export function openAiCommandEndpoints(deps: OpenAiCommandDependencies): Endpoin
     context: RequestContext,
   ): Promise<Answer> {
     const model = modelIn(request);
-    if (model !== null && !(await isServed(deps, model, context))) return noSuchModel(model);
+    if (model !== null && !(await isKnown(deps, model, context))) return noSuchModel(model);
     const continued = request.conversation_id ?? null;
     const message = messageFrom(
       request,
@@ -79,13 +79,13 @@ function modelIn({ model }: openai.CompletionRequest): string | null {
   return asked === '' || asked === 'default' ? null : asked;
 }
 
-async function isServed(
-  { agents, serves }: OpenAiCommandDependencies,
+async function isKnown(
+  { agents, knows }: OpenAiCommandDependencies,
   model: string,
   context: RequestContext,
 ): Promise<boolean> {
   const agent = agentIn(model);
-  if (agent === null) return requestedModel.safeParse(model).success && serves(model);
+  if (agent === null) return requestedModel.safeParse(model).success && knows(model);
   try {
     await agents.find(callerOf(context), agent);
     return true;

@@ -45,6 +45,7 @@ export const knownModels: readonly KnownModel[] = [
   row('anthropic', 'claude-sonnet-4-5', 200_000, usd(3, 0.3, 15)),
   row('anthropic', 'claude-haiku-4-5', 200_000, usd(1, 0.1, 5)),
   row('anthropic', 'claude-opus-4-1', 200_000, usd(15, 1.5, 75)),
+  row('anthropic', 'claude-3-5-sonnet', 200_000, usd(3, 0.3, 15)),
 
   row('openai', 'gpt-5.4', 272_000, usd(2.5, 0.25, 15)),
   row('openai', 'gpt-5.4-mini', 272_000, usd(0.75, 0.075, 4.5)),
@@ -57,6 +58,7 @@ export const knownModels: readonly KnownModel[] = [
   row('openai', 'gpt-4.1-nano', 1_047_576, usd(0.1, 0.025, 0.4)),
   row('openai', 'gpt-4o', 128_000, usd(2.5, 1.25, 10)),
   row('openai', 'gpt-4o-mini', 128_000, usd(0.15, 0.075, 0.6)),
+  row('openai', 'gpt-4-turbo', 128_000, usd(10, 10, 30)),
   row('openai', 'o3', 200_000, usd(2, 0.5, 8)),
   row('openai', 'o4-mini', 200_000, usd(1.1, 0.275, 4.4)),
 
@@ -98,6 +100,15 @@ export const knownModel = (provider: ProviderName, model: string): KnownModel | 
       known.provider === provider &&
       model.startsWith(known.model) &&
       (model === known.model || DATED.test(model.slice(known.model.length))),
+  );
+
+/** Whether some provider has a model of this name, with the provider's name before it or without. */
+export const isCatalogued = (requested: string): boolean =>
+  providerNames.some(
+    (provider) =>
+      knownModel(provider, requested) !== undefined ||
+      (requested.startsWith(`${provider}/`) &&
+        knownModel(provider, requested.slice(provider.length + 1)) !== undefined),
   );
 
 /** Whose model a name looks like, for requests that give no provider. */

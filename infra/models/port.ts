@@ -104,6 +104,8 @@ export interface Models {
   candidates(requested: string | null, route: ModelRoute): Candidates;
   /** True when `requested` names a model or a route that can be served. */
   serves(requested: string): boolean;
+  /** True when `requested` is served, or is a model of the catalogue that a provider would serve were it configured. */
+  knows(requested: string): boolean;
   /** Every configured model, for lists shown to people. */
   list(): readonly ChatModel[];
 }

@@ -3,6 +3,7 @@ import { type ModelRoute, modelRoute } from '../../contracts/events/conversation
 import { createBuiltInAssistant } from './built-in/assistant.ts';
 import {
   defaultModels,
+  isCatalogued,
   knownModel,
   OWN_SERVER_CONTEXT_WINDOW,
   OWN_SERVER_MODEL,
@@ -91,6 +92,8 @@ export function createModels(config: ModelsConfig): Models {
     return { provider: guess, model: requested };
   };
 
+  const serves = (requested: string): boolean =>
+    isRoute(requested.trim()) || named(requested.trim()) !== null;
   const isRoute = (requested: string): requested is ModelRoute => modelRoute.safeParse(requested).success;
 
   return {
@@ -105,7 +108,8 @@ export function createModels(config: ModelsConfig): Models {
       );
       return { models: [first, ...others].map(modelFor), served: true };
     },
-    serves: (requested) => isRoute(requested.trim()) || named(requested.trim()) !== null,
+    serves,
+    knows: (requested) => serves(requested) || isCatalogued(requested.trim()),
     list: () => [...listed.values()].map(modelFor),
   };
 }

@@ -16,6 +16,7 @@ export type Opened = Parameters<(typeof openDeliberation)['decide']>[0];
 export const noModels: Models = {
   candidates: () => ({ models: [], served: true }),
   serves: () => false,
+  knows: () => false,
   list: () => [],
 };
 

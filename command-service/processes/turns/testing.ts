@@ -72,6 +72,7 @@ export function scripted(
 export const modelsOf = (...list: ChatModel[]): Models => ({
   candidates: () => ({ models: list, served: true }),
   serves: () => true,
+  knows: () => true,
   list: () => list,
 });
 
