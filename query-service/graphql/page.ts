@@ -1,5 +1,14 @@
 /** GraphiQL, as one page that loads nothing: script, style and workers are in it. */
-import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+
+/** What the thread gives. */
+export interface RenderedPage {
+  readonly bytes: Uint8Array;
+  /** The sources that the page's policy lets run, by their hashes. */
+  readonly scripts: readonly string[];
+  readonly hash: string;
+}
 
 export interface PageFile {
   readonly bytes: Buffer;
@@ -10,29 +19,23 @@ let loading: Promise<PageFile> | null = null;
 
 /** Nine megabytes, so they are read when the first one asks. */
 export function graphiqlPage(): Promise<PageFile> {
-  loading ??= load();
+  loading ??= load().catch((error) => {
+    loading = null; // the next one tries again
+    throw error;
+  });
   return loading;
 }
 
+/** @throws Error when it cannot be rendered */
 async function load(): Promise<PageFile> {
-  const { renderGraphiQL } = await import('@graphql-yoga/render-graphiql');
-  const html = renderGraphiQL({
-    title: 'GraphiQL: Odeon',
-    endpoint: '/graphql',
-    credentials: 'same-origin',
-    defaultQuery:
-      '# Log in first: POST /api/auth/login gives a cookie, and an accessToken to put under Headers:\n' +
-      '# {"Authorization": "Bearer …"}\n{\n  conversations(limit: 10) {\n    id\n    title\n    messageCount\n  }\n}\n',
-  }).trim();
-  const bytes = Buffer.from(html);
-  const scripts = [...html.matchAll(/<script>([\s\S]*?)<\/script>/g)].map(
-    ([, script]) => `'sha256-${createHash('sha256').update(script!).digest('base64')}'`,
-  );
+  const thread = new Worker(new URL('./page-thread.ts', import.meta.url), { execArgv: [] });
+  const [page] = (await once(thread, 'message')) as [RenderedPage];
+  const { bytes, scripts, hash } = page;
   return {
-    bytes,
+    bytes: Buffer.from(bytes.buffer),
     headers: {
       'Content-Type': 'text/html; charset=utf-8',
-      ETag: `"${createHash('sha256').update(bytes).digest('base64url')}"`,
+      ETag: `"${hash}"`,
       'Cache-Control': 'no-cache',
       'Content-Security-Policy': [
         "default-src 'none'",
