@@ -30,7 +30,11 @@ const context = z
   .refine(fits, `the context has at most ${MAX_CONTEXT.toLocaleString('en')} characters as JSON`)
   .optional()
   .transform((value) => value ?? null);
-const calledAs = z.string().min(1, 'an agent has a name').max(100, 'an agent has no such name');
+const calledAs = z
+  .string()
+  .min(1, 'an agent has a name')
+  .max(100, 'an agent has no such name')
+  .refine((text) => text.isWellFormed(), 'the name holds a lone surrogate, which is not valid Unicode');
 const agents = z
   .array(calledAs)
   .min(1, 'name an agent')
@@ -380,7 +384,11 @@ const goesOn = z.looseObject({
   orchestrationId: z.string().optional(),
 });
 const notFound = z.looseObject({ error: z.string() });
-const parentExecutionId = z.string().max(100).optional();
+const parentExecutionId = z
+  .string()
+  .max(100)
+  .refine((text) => text.isWellFormed(), 'the id holds a lone surrogate, which is not valid Unicode')
+  .optional();
 
 export const executeAgent = route({
   surface: 'luna',
