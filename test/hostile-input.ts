@@ -10,6 +10,8 @@ interface Shape {
   readonly type?: string;
   readonly enum?: readonly unknown[];
   readonly items?: Shape;
+  readonly const?: unknown;
+  readonly anyOf?: readonly Shape[];
 }
 type Fields = Readonly<Record<string, Shape>>;
 
@@ -17,6 +19,11 @@ const fieldsOf = (schema: z.ZodType | undefined): Fields =>
   schema === undefined
     ? {}
     : ((z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }).properties ?? {}) as Fields);
+
+/** Any object at all may be right there. */
+export const takesObjects = ({ type, enum: values, const: value, anyOf }: Shape): boolean =>
+  anyOf?.some(takesObjects) ??
+  (type === 'object' || (type === undefined && values === undefined && value === undefined));
 
 export const bodyFields = (route: RouteContract): Fields => fieldsOf(route.body);
 
@@ -35,6 +42,7 @@ function sound(name: string, { type, enum: values, items }: Shape): unknown {
 
 /** A body that the route's schema accepts. */
 export const soundBody = (route: RouteContract): Record<string, unknown> =>
+  (route.example?.body as Record<string, unknown> | undefined) ??
   Object.fromEntries(Object.entries(bodyFields(route)).map(([name, shape]) => [name, sound(name, shape)]));
 
 /** What is under an id in a path. */
@@ -43,11 +51,29 @@ export interface Things {
   readonly turn: string;
   readonly user: string;
   readonly key: string;
+  /** An agent by its name, and what there is of it. */
+  readonly agent: string;
+  readonly execution: string;
+  readonly link: string;
+  readonly linkToken: string;
+  readonly orchestration: string;
+  readonly deliberation: string;
 }
 
 export const pathOf = ({ path }: RouteContract, things: Things): string =>
   path
     .replace(':turnId', things.turn)
+    .replace(/^\/api\/agents\/:name/, `/api/agents/${things.agent}`)
+    .replace('/executions/:id', `/executions/${things.execution}`)
+    .replace('/public-links/:id', `/public-links/${things.link}`)
+    .replace(':token/:id', `${things.linkToken}/${things.execution}`)
+    .replace(':token', things.linkToken)
+    .replace('/orchestrate/:id', `/orchestrate/${things.orchestration}`)
+    .replace('/deliberations/:id', `/deliberations/${things.deliberation}`)
+    .replace('/council/:name', '/council/sceptic')
+    .replace(':model', 'pro')
+    .replace(':file', 'swagger-ui.css')
+    .replace(':conversationId', things.conversation)
     .replace(':stream', `conversation-${things.conversation}`)
     .replace(':name', 'facts')
     .replace(/^\/api\/users\/:id/, `/api/users/${things.user}`)
@@ -105,11 +131,11 @@ const object = (fields: Fields): fc.Arbitrary<Record<string, unknown>> =>
     .map(([known, extra]) => (extra === null ? known : { ...known, [extra[0].slice(0, 100)]: extra[1] }));
 
 /** The text of a body: mostly the object's, else something that is wrong in itself. */
-const bodyBytes = (fields: Fields): fc.Arbitrary<Buffer> =>
+const bodyBytes = (fields: Fields, isForm: boolean): fc.Arbitrary<Buffer> =>
   fc
     .tuple(object(fields), fc.nat({ max: 30 }), fc.nat(), fc.string({ unit: 'binary', maxLength: 5 }))
     .map(([body, how, at, noise]) => {
-      const json = JSON.stringify(body);
+      const json = isForm ? formOf(body) : JSON.stringify(body);
       const cut = at % (json.length + 1);
       const wrong: readonly (() => string | Buffer)[] = [
         () => json.slice(0, cut),
@@ -130,6 +156,11 @@ const bodyBytes = (fields: Fields): fc.Arbitrary<Buffer> =>
       ];
       return Buffer.from(wrong[how]?.() ?? json);
     });
+
+const formOf = (body: Readonly<Record<string, unknown>>): string =>
+  Object.entries(body)
+    .map(([name, content]) => `${encodeURIComponent(name.toWellFormed())}=${inQuery(content)}`)
+    .join('&');
 
 // ── requests ──────────────────────────────────────────────────────────────
 export interface HostileRequest {
@@ -217,11 +248,7 @@ export function hostileRequest(
 ): fc.Arbitrary<HostileRequest> {
   return fc.constantFrom(...routes).chain((route) => {
     const fields = bodyFields(route);
-    const query = object({ ...fieldsOf(route.query), asOf: {}, lastEventId: {} }).map((given) =>
-      Object.entries(given)
-        .map(([name, content]) => `${encodeURIComponent(name.toWellFormed())}=${inQuery(content)}`)
-        .join('&'),
-    );
+    const query = object({ ...fieldsOf(route.query), asOf: {}, lastEventId: {} }).map(formOf);
     const path = fc
       .tuple(
         among(3, pathOf(route, things), fc.constant(route.path)),
@@ -253,7 +280,7 @@ export function hostileRequest(
         headers: fc
           .array(headerLine, { maxLength: 3 })
           .map((lines) => (lines.length > 2 ? lines : lines.slice(1))),
-        body: bodyBytes(fields),
+        body: bodyBytes(fields, route.bodyType === 'form'),
         length: among(9, 'right', fc.constantFrom('none', 'longer', 'shorter', 'chunked', 'both', 'garbage')),
       })
       .map(({ method, path, query, who, headers, body, length }) => {
@@ -263,6 +290,7 @@ export function hostileRequest(
           `${method} ${target} HTTP/1.1`,
           'Host: 127.0.0.1',
           ...who,
+          ...(route.bodyType === 'form' ? ['Content-Type: application/x-www-form-urlencoded'] : []),
           ...headers,
           ...framing(length, sent),
         ];
