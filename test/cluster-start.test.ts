@@ -92,7 +92,7 @@ describeWithEngines(['kafka', 'ferretdb'], 'a start without engines', function (
     });
     programs.push(program);
     const url = `http://127.0.0.1:${port}`;
-    const within = { withinMs: 10_000, what: 'an answer', or: program.exited };
+    const within = { withinMs: 30_000, what: 'an answer', or: program.exited };
     await condition(() => fetch(`${url}/health/live`).catch(() => null), within);
     return { program, url };
   }
