@@ -212,7 +212,7 @@ describe('checking credentials', () => {
         return now && [...now.permissions];
       };
     };
-    const ofUser = ['chat:read', 'chat:write', 'keys:manage'];
+    const ofUser = ['chat:read', 'chat:write', 'keys:manage', 'agents:manage'];
 
     it('lets the session count, not the token that expired', async () => {
       const recheck = await again(bearer(access()));
