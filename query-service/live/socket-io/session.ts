@@ -98,7 +98,8 @@ export function serveClient(
   let waiting = 0;
   let refused = 0;
   let handled: Promise<void> = Promise.all(begin.resumed.map(resume)).then(() => {});
-  socket.onAny((name: string, ...args: unknown[]) => {
+  // The name may be a number, or not be there.
+  socket.onAny((name: unknown, ...args: unknown[]) => {
     const last = args.at(-1);
     const ack = typeof last === 'function' ? (last as Ack) : null;
     if (ack !== null) args.pop();
@@ -109,7 +110,7 @@ export function serveClient(
     }
     handled = handled.then(async () => {
       await nextTurn();
-      if (!gone.signal.aborted) await receive(name, args, ack);
+      if (!gone.signal.aborted) await receive(String(name ?? ''), args, ack);
       waiting--;
     });
   });
