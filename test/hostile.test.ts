@@ -238,7 +238,8 @@ describe('Hostile clients', function () {
     closed(): number | null;
   }
 
-  async function open(): Promise<Line> {
+  /** @param greeting what comes first when the connection is there */
+  async function open(path?: string, greeting = '"type":"history"'): Promise<Line> {
     const socket = connect(port, '127.0.0.1');
     sockets.push(socket);
     let received = Buffer.alloc(0);
@@ -250,13 +251,15 @@ describe('Hostile clients', function () {
       ended = true;
     });
     socket.on('error', () => {}); // `close` follows
-    socket.write(handshake([...bearer(ada), KEY, VERSION]));
-    await condition(() => received.includes('"type":"history"'), { withinMs: 5_000, what: 'the history' });
+    const protocol = path === '/graphql' ? ['Sec-WebSocket-Protocol: graphql-transport-ws'] : [];
+    socket.write(handshake([...bearer(ada), ...protocol, KEY, VERSION], path));
+    await condition(() => received.includes(greeting), { withinMs: 5_000, what: greeting });
     return {
       socket,
       received: () => received,
       closed() {
-        // Close frames are the last, and have a code and a reason.
+        // Close frames are the last, and have a code and a reason; Socket.IO's have neither.
+        if (received.at(-2) === 0x88 && received.at(-1) === 0) return 1005;
         for (let at = received.length - 4; at >= Math.max(0, received.length - 128); at--) {
           const isClose = received[at] === 0x88 && received[at + 1] === received.length - at - 2;
           if (isClose) return received.readUInt16BE(at + 2);
@@ -368,6 +371,95 @@ describe('Hostile clients', function () {
         { ...bounds, numRuns: Math.ceil(RUNS / 20) },
       );
     });
+
+    const anyJson = fc.anything().map((value) => JSON.parse(JSON.stringify(value) ?? 'null'));
+    const some = <Value>(...values: Value[]) =>
+      fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...values) });
+    const ofSocketIo = fc.oneof(
+      fc
+        .tuple(
+          fc.constantFrom('chat_message', 'voice_command', 'subscribe', 'unsubscribe', 'error_event', 'x'),
+          fc.record(
+            {
+              conversation_id: fc.oneof(some('1', '\ud800'), anyJson),
+              message: fc.oneof(some('hello'), anyJson),
+              transcription: anyJson,
+              type: fc.oneof(some('conversation', 'agent_progress', 'orchestration'), anyJson),
+              lastSeq: fc.oneof(some('1@conversation:1', '@'), anyJson),
+              id: anyJson,
+            },
+            { requiredKeys: [] },
+          ),
+          fc.constantFrom('', '1', '99999999999999999999', '-1'),
+        )
+        .map(([name, data, ack]) => `42${ack}${JSON.stringify([name, data])}`),
+      fc.constantFrom(
+        '42',
+        '42[]',
+        '42{}',
+        '42["connect"]',
+        '451-["chat_message",{"_placeholder":true,"num":0}]',
+      ),
+      fc.constantFrom('40/other,', '41', '43[]', '2', '3', '5', '6', '9', '', `42["x",${'['.repeat(40_000)}`),
+    );
+    const ofGraphql = fc.oneof(
+      fc
+        .record(
+          {
+            type: fc.constantFrom('connection_init', 'subscribe', 'complete', 'ping', 'next', 'x'),
+            id: fc.oneof(some('1', ''), anyJson),
+            payload: fc.oneof(
+              anyJson,
+              fc.record({
+                query: fc.oneof(
+                  some(
+                    '{ conversations { id } }',
+                    'subscription { messageStream(conversationId: "1") { token } }',
+                    `{ ${'a '.repeat(3_000)} }`,
+                    `{${'a{'.repeat(5_000)}`,
+                    'query ($a: Int = $a) { __typename }',
+                    'fragment a on Query { ...a } { ...a }',
+                  ),
+                  fc.string({ unit: 'binary', maxLength: 40 }),
+                ),
+                variables: anyJson,
+              }),
+            ),
+          },
+          { requiredKeys: [] },
+        )
+        .map((message) => JSON.stringify(message)),
+      fc.constantFrom('', '{', 'null', '[]', '['.repeat(40_000)),
+    );
+    for (const [name, path, greeting, begin, begun, text] of [
+      ['Socket.IO', '/socket.io/?EIO=4&transport=websocket', '"pingInterval"', '40', '40{"sid"', ofSocketIo],
+      [
+        'GraphQL',
+        '/graphql',
+        '101 Switching Protocols',
+        '{"type":"connection_init"}',
+        'connection_ack',
+        ofGraphql,
+      ],
+    ] as const) {
+      it(`of ${name} answer or close, whatever comes`, async () => {
+        await fc.assert(
+          fc.asyncProperty(fc.array(text, { minLength: 1, maxLength: 6 }), async (sent) => {
+            const line = await open(path, greeting);
+            const ping = frame('still there', { opcode: 9 });
+            line.socket.write(frame(begin));
+            await condition(() => line.received().includes(begun), { withinMs: 5_000, what: begun });
+            line.socket.write(Buffer.concat([...sent.map((one) => frame(one)), ping]));
+            await condition(() => line.closed() !== null || line.received().includes('still there'), {
+              withinMs: 5_000,
+              what: 'a pong or the end',
+            });
+            line.socket.destroy();
+          }),
+          { ...bounds, numRuns: Math.ceil(RUNS / 20) },
+        );
+      });
+    }
 
     it('are closed with the reason', async () => {
       const huge = Buffer.alloc(10, 0xff);
