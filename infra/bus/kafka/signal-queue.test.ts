@@ -34,8 +34,8 @@ describe('the queue of signals', () => {
     for (const offset of [0, 1, 2]) queue.push(text(offset));
     const first = queue.next(3_000);
     expect(first.map(({ number, key }) => [number, key])).to.deep.equal([
-      [0, 'c'],
-      [1, 'c'],
+      [0, 'conversation-c'],
+      [1, 'conversation-c'],
     ]);
     expect(queue.next(3_000)).to.deep.equal(first);
     queue.done(first);
@@ -58,6 +58,13 @@ describe('the queue of signals', () => {
     queue.push(progress(1, '6'));
     queue.push(beat('a', false));
     expect(waiting()).to.deep.equal([beat('b'), progress(2, '5'), progress(1, '6'), beat('a', false)]);
+  });
+
+  it('keeps what stops an answer in order with its words', () => {
+    queue.push(text(0));
+    queue.push(interrupt);
+    const [words, stop] = queue.next(3_000);
+    expect(stop!.key).to.equal(words!.key);
   });
 
   it('replaces a beat that is being sent', () => {

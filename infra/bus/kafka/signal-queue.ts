@@ -1,5 +1,6 @@
 /** Signals that wait to be sent, in the order they were published, in bounded memory. */
 import type { Signal } from '../../../contracts/live/signals.ts';
+import { CONVERSATION_STREAM } from '../../../contracts/read-models/conversation.ts';
 
 export interface WaitingSignal {
   /** Grows by one with each signal that is published. */
@@ -106,7 +107,11 @@ export function createSignalQueue({ maxBytes, onDropped }: SignalQueueOptions): 
 }
 
 /** What is said of a conversation stays in order; so does what is of one kind. */
-const keyOf = (signal: Signal): string => ('conversationId' in signal ? signal.conversationId : signal.kind);
+const keyOf = (signal: Signal): string => {
+  // What stops an answer comes in order with its words.
+  if ('conversationId' in signal) return CONVERSATION_STREAM + signal.conversationId;
+  return 'stream' in signal ? signal.stream : signal.kind;
+};
 
 function placeOf(signal: Signal): string | null {
   if (signal.kind === 'worker') return `worker ${signal.worker}`;

@@ -1,7 +1,7 @@
 /**
  * The signal bus of several processes: a Kafka topic that all of them write and read.
  *
- * A record is one signal as JSON (contracts/live/signals.ts). Its key is the conversation, or the kind of a signal
+ * A record is one signal as JSON (contracts/live/signals.ts). Its key is the stream it is about, or the kind of a signal
  * that belongs to none, so that those of one turn stay in one partition and in order. Its headers are `origin`, a
  * name that its publisher has as long as it lives, and `number`, which grows with each signal of that publisher.
  *
