@@ -49,6 +49,7 @@ export const conversations = projection<ConversationDocument>('conversations', {
     ['kind', 'status', 'position'],
     ['owner', 'agentId', 'kind', 'status', 'position'],
     ['agentId', 'kind', 'status', 'position'],
+    ['linkId', 'position'],
   ],
   on: {
     ConversationStarted: { id, apply: (_none, event) => newConversation(event) },

@@ -41,7 +41,7 @@ describe('what the chat routes ask of the read models', () => {
       for (const kind of [
         { kind: 'chat', archived: false },
         { kind: 'chat', status: 'active' },
-        { agentId: 'a' },
+        { agentId: 'a', kind: 'chat', status: 'active' },
       ] as const) {
         await reads.conversations({ ...owner, ...kind }, { limit: 10, offset: 0 });
       }
