@@ -102,7 +102,7 @@ export async function connect({
       try {
         return await work();
       } catch (error) {
-        if (error instanceof MongoError || error instanceof BSON.BSONError) {
+        if (error instanceof MongoError || error instanceof BSON.BSONError || isOfSocket(error)) {
           throw unusable(messageOf(error), error);
         }
         throw error;
@@ -115,6 +115,10 @@ export async function connect({
     },
   };
 }
+
+/** The driver passes on what a socket says that its server has just ended, as Node has it. */
+const isOfSocket = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && (error.code === 'EPIPE' || error.code === 'ECONNRESET');
 
 /** Why nothing can be written there; null when it can. */
 function problemOf(topology: TopologyDescription): string | null {
